@@ -1,0 +1,40 @@
+# Build settings shared by every target, and the two functions that declare a layer and its tests.
+
+add_library(gnomon_options INTERFACE)
+target_compile_options(gnomon_options INTERFACE
+  -Wall -Wextra -Wconversion -Wshadow -Wold-style-cast $<$<BOOL:${GNOMON_WERROR}>:-Werror>
+  -fno-omit-frame-pointer)
+target_link_libraries(gnomon_options INTERFACE Threads::Threads)
+if(GNOMON_SANITIZE)
+  target_compile_options(gnomon_options INTERFACE -fsanitize=${GNOMON_SANITIZE} -fno-sanitize-recover=all)
+  target_link_options(gnomon_options INTERFACE -fsanitize=${GNOMON_SANITIZE})
+endif()
+if(GNOMON_COVERAGE)
+  target_compile_options(gnomon_options INTERFACE --coverage)
+  target_link_options(gnomon_options INTERFACE --coverage)
+endif()
+
+# gnomon_layer(NAME DEPS...): the static library gnomon_NAME from every .cpp below the calling folder.
+function(gnomon_layer name)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS *.cpp)
+  if(NOT sources)
+    add_library(gnomon_${name} INTERFACE)
+    target_include_directories(gnomon_${name} INTERFACE ${PROJECT_SOURCE_DIR}/src)
+    target_link_libraries(gnomon_${name} INTERFACE gnomon_options ${ARGN})
+    return()
+  endif()
+  add_library(gnomon_${name} STATIC ${sources})
+  target_include_directories(gnomon_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
+  target_link_libraries(gnomon_${name} PUBLIC ${ARGN} PRIVATE gnomon_options)
+endfunction()
+
+# gnomon_tests(NAME DEPS...): one GoogleTest program from every .cpp below the calling folder, registered with ctest.
+function(gnomon_tests name)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS *.cpp)
+  if(NOT sources)
+    return()
+  endif()
+  add_executable(test_${name} ${sources})
+  target_link_libraries(test_${name} PRIVATE gnomon_options ${ARGN} GTest::gmock GTest::gtest_main)
+  gtest_discover_tests(test_${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300)
+endfunction()

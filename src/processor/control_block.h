@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file The control block: everything that a monitor tells a processor, and the guest's register block (M1.1-M1.3).
+///
+/// It plays the part of a VMCS or VMCB. The processor allocates it, because the software implementation keeps it next
+/// to its own state; the monitor reads and writes it only while no `enter` is under way on it.
+#pragma once
+
+#include "base/guest_memory.h"
+#include "processor/registers.h"
+#include "processor/shadow_entry.h"
+#include "processor/write_buffer.h"
+
+#include <bitset>
+
+namespace gnomon::processor {
+
+/// An event to deliver at the next entry, before any guest instruction. Cleared by the processor once delivered.
+struct Injection {
+    enum class Kind : u8 { none, external_interrupt, nmi, exception, software_interrupt };
+    Kind kind = Kind::none;
+    u8 vector = 0;
+    bool has_error_code = false;
+    u8 instruction_length = 0; ///< software_interrupt: RIP pushed = RIP + this
+    u32 error_code = 0;
+    u64 cr2 = 0; ///< loaded into CR2 when the vector is #PF
+};
+
+/// One CPUID leaf as shown to the guest. `subleaf` is ignored unless `has_subleaf`.
+struct CpuidLeaf {
+    u32 leaf = 0, subleaf = 0;
+    bool has_subleaf = false;
+    u32 eax = 0, ebx = 0, ecx = 0, edx = 0;
+};
+
+/// MSR intercepts (M1.2): one bit a register for 0x0-0x1fff, 0xc0000000-0xc0001fff. An MSR that the processor does
+/// not hold itself always exits.
+struct MsrBitmap {
+    std::bitset<0x2000> low, high;
+    void set(u32 msr, bool on = true) {
+        if (msr < 0x2000) low.set(msr, on);
+        else if (msr - 0xc0000000U < 0x2000) high.set(msr - 0xc0000000U, on);
+    }
+    [[nodiscard]] bool test(u32 msr) const {
+        if (msr < 0x2000) return low.test(msr);
+        return msr - 0xc0000000U < 0x2000 && high.test(msr - 0xc0000000U);
+    }
+};
+
+inline constexpr unsigned execution_hook_count = 4;
+
+struct ControlBlock {
+    RegisterBlock state;
+
+    // --- memory (M2) ---
+    Hva ram_base = nullptr; ///< GuestMemory::base(): low RAM at +0, RAM from ram_high_base at +ram_low_limit
+    u64 ram_low_size = 0, ram_high_size = 0;
+    Hva monitor_pages = nullptr; ///< memory behind frames from monitor_frame_base
+    u64 monitor_pages_size = 0;
+    Hva shadow_arena = nullptr; ///< memory of the shadow tables
+    u64 shadow_root = 0;        ///< byte offset of the level-4 table in the arena. A change takes effect at the next
+                                ///< entry; the monitor calls Processor::invalidate_tlb as the architecture asks
+    u64 monitor_root = 0;       ///< root that is used, instead, in monitor mode (M1.4); 0: no monitor mode
+    WriteBuffer write_buffer;   ///< M2.3
+
+    // --- the hook (M1) ---
+    /// A system-call entry (SYSCALL, SYSENTER) whose vector lies in [begin, end) enters monitor mode: fetches and data
+    /// accesses go by monitor_root, nothing is delivered, VMCALL exits; the first near indirect JMP leaves it.
+    Gva monitor_mode_begin, monitor_mode_end;
+    bool monitor_mode = false; ///< the processor is in monitor mode now
+    MsrBitmap msr_read_intercept, msr_write_intercept;
+    std::bitset<256> int_intercept;
+    Gva execution_hook[execution_hook_count]; ///< supervisor-mode instruction addresses that exit; 0: none
+    bool execution_hook_armed = true; ///< cleared by the monitor to step over the hook at RIP once; the processor sets it again
+
+    // --- events ---
+    Injection injection;
+    bool interrupt_window = false;
+    bool interrupt_shadow = false; ///< one instruction follows STI, MOV SS or POP SS
+    bool nmi_blocked = false;      ///< between delivery of an NMI and IRET
+    bool debug_exception_pending = false;
+
+    // --- completion of mmio and io reads ---
+    bool io_data_valid = false;
+    u64 io_data = 0;
+
+    // --- what the guest is shown ---
+    u64 tsc_offset = 0; ///< guest TSC = host TSC + offset
+    const CpuidLeaf* cpuid = nullptr;
+    u32 cpuid_count = 0;
+};
+
+} // namespace gnomon::processor

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file The state of one software processor: what `gs:` points to while translated code runs.
+///
+/// The layout is part of the translated-code ABI (ARCHITECTURE.md). Plain data; the C++ helpers get a reference.
+#pragma once
+
+#include "processor/control_block.h"
+#include "processor/exit.h"
+#include "processor/soft/instruction.h"
+
+#include <cstddef>
+
+namespace gnomon::processor::soft {
+
+class CodeCache;
+
+/// The four sets of cached translations; a block's mode names the set it uses.
+enum class TlbSet : u8 {
+    user,          ///< CPL 3
+    supervisor,    ///< CPL 0-2, SMAP in force
+    supervisor_ac, ///< CPL 0-2, SMAP off or RFLAGS.AC = 1
+    monitor,       ///< monitor mode
+};
+inline constexpr unsigned tlb_set_count = 4;
+inline constexpr unsigned tlb_size = 512;
+/// A tag that no page address equals. Tags are negated page addresses, so that LEA compares.
+inline constexpr u64 tlb_no_tag = 1;
+
+/// Direct-mapped, indexed by bits 20:12 of the address. A tag is minus the page's address; index arrays are separate
+/// so that translated code needs one scaled index.
+struct Tlb {
+    u64 read_tag[tlb_size];
+    u64 write_tag[tlb_size]; ///< only for pages that may be written without a further look: dirty, not traced, no code
+    u64 host_page[tlb_size]; ///< host address of the page
+    u64 fetch_tag[tlb_size];
+    u64 fetch_code[tlb_size]; ///< entry table of the page's translations (PageCode::entries)
+    u64 fetch_page[tlb_size]; ///< guest-virtual page address
+};
+
+/// What a helper did.
+enum class HelperResult : u32 {
+    next,     ///< go on after the instruction; RIP is not looked at
+    dispatch, ///< go on at state.rip in the mode that the state now asks for
+    fault,    ///< nothing was changed; Cpu::pending says what to raise, or which exit to take at this instruction
+    exit,     ///< return from `enter` with Cpu::exit; state.rip was set by the helper
+};
+
+/// What stands in the way of the current instruction.
+struct Pending {
+    enum class Kind : u8 { none, exception, exit };
+    Kind kind = Kind::none;
+    Vector vector = Vector::ud;
+    bool has_error_code = false;
+    u32 error_code = 0;
+    u64 dr6 = 0; ///< bits to set in DR6 when the vector is #DB
+};
+
+enum class AccessMode : u8 {
+    data,       ///< by the current CPL and SMAP
+    supervisor, ///< implicit: descriptor tables, TSS, stack of a new privilege level
+};
+
+/// State of a processor. Helpers see the guest's registers in `cb.state`, RFLAGS whole, RIP at the
+/// instruction. `cb.state.extended` is true only in helpers that the instruction table marks
+/// `extended`; others find vector and x87 registers neither there nor, on return, changed.
+struct Cpu {
+    ControlBlock cb;
+
+    u64 poll = 0; ///< not zero: leave at the next polled block entry. Written by `kick` with atomic stores
+    u64 page_base = 0; ///< guest-virtual address of the page whose code runs
+    Pending pending;
+    Exit exit;
+    bool deferred_exit = false; ///< `exit` holds an exit to take once the current instruction has completed
+    bool single_step_once = false; ///< the next block is one instruction long (interrupt shadow)
+
+    // --- Guest memory, for helpers (memory_access.cpp) ---
+    // On failure these return false (or nullptr) and `pending` says why; the helper returns
+    // HelperResult::fault at once, with no guest-visible state changed. Sizes up to 4096 bytes; pages may be crossed.
+    // All rules hold for them: permissions, traced writes, code invalidation, MMIO (aligned sizes 1, 2, 4, 8).
+
+    [[nodiscard]] bool read(Gva gva, void* out, u64 size, AccessMode mode = AccessMode::data);
+    [[nodiscard]] bool write(Gva gva, const void* in, u64 size, AccessMode mode = AccessMode::data);
+    /// Whether a write would succeed, without doing it. After true, `write` to the same range cannot fail.
+    [[nodiscard]] bool probe_write(Gva gva, u64 size, AccessMode mode = AccessMode::data);
+    /// The host address of [gva, gva + size), within one page, if it is RAM that can be read (or written)
+    /// directly. nullptr with pending.kind == none: use read/write, piece by piece (MMIO, traced, code).
+    [[nodiscard]] Hva direct(Gva gva, u64 size, bool write);
+    template <class T>
+    [[nodiscard]] bool read_object(Gva gva, T& out, AccessMode mode = AccessMode::data) {
+        return read(gva, &out, sizeof out, mode);
+    }
+    template <class T>
+    [[nodiscard]] bool write_object(Gva gva, const T& in, AccessMode mode = AccessMode::data) {
+        return write(gva, &in, sizeof in, mode);
+    }
+
+    // --- Raising ---
+    HelperResult raise(Vector vector) {
+        pending = {Pending::Kind::exception, vector, false, 0, 0};
+        return HelperResult::fault;
+    }
+    HelperResult raise(Vector vector, u32 error_code) {
+        pending = {Pending::Kind::exception, vector, true, error_code, 0};
+        return HelperResult::fault;
+    }
+    /// Takes exit `reason` at this instruction, which the monitor completes.
+    HelperResult leave(ExitReason reason, const Instruction& insn) {
+        exit = {};
+        exit.reason = reason;
+        exit.instruction_length = insn.length;
+        pending = {Pending::Kind::exit, Vector::ud, false, 0, 0};
+        return HelperResult::fault;
+    }
+
+    // --- Registers ---
+    [[nodiscard]] unsigned cpl() const { return cb.state.cpl(); }
+    [[nodiscard]] u64 gpr(unsigned index, unsigned size, bool high_byte = false) const {
+        const u64 v = cb.state.gpr[index];
+        if (high_byte) return (v >> 8) & 0xff;
+        return size >= 8 ? v : v & ((u64{1} << (8 * size)) - 1);
+    }
+    /// Writes as the architecture does: 4 bytes zero-extend, 1 and 2 keep the rest.
+    void set_gpr(unsigned index, unsigned size, u64 value, bool high_byte = false) {
+        u64& r = cb.state.gpr[index];
+        if (high_byte) r = (r & ~u64{0xff00}) | ((value & 0xff) << 8);
+        else if (size == 8) r = value;
+        else if (size == 4) r = value & 0xffffffff;
+        else r = (r & ~((u64{1} << (8 * size)) - 1)) | (value & ((u64{1} << (8 * size)) - 1));
+    }
+    /// Linear address of the instruction's memory operand: segment base applied, wrapped to the address size.
+    [[nodiscard]] Gva effective_address(const Instruction& insn) const;
+    /// `offset` in `segment` as a linear address (base 0 for CS, DS, ES, SS in 64-bit mode; 32-bit wrap outside it).
+    [[nodiscard]] Gva linear(unsigned segment, u64 offset) const;
+    [[nodiscard]] u64 next_rip(const Instruction& insn) const {
+        const u64 rip = cb.state.rip + insn.length;
+        return cb.state.code64() ? rip : rip & 0xffffffff;
+    }
+    /// #GP(0), or #SS(0) for the stack segment, if `gva` is not canonical in 64-bit mode; `read` and `write` check this themselves.
+    [[nodiscard]] static bool canonical(u64 address) {
+        return static_cast<u64>(static_cast<i64>(address << 16) >> 16) == address;
+    }
+
+    /// State that helpers change tells the processor what it must do: CPL, mode bits, CR0/CR4/EFER/XCR0 bits that
+    /// alter translation are read afresh at HelperResult::dispatch. So: return `dispatch` after any such change.
+
+    // --- private to translation ---
+    CodeCache* code_cache = nullptr;
+    void* soft = nullptr; ///< the SoftProcessor
+    u64 helper_scratch[8] = {};
+    alignas(64) u8 vector_spill[16][32] = {};
+    alignas(64) Tlb tlb[tlb_set_count];
+};
+
+} // namespace gnomon::processor::soft
