@@ -43,6 +43,7 @@ enum class HelperResult : u32 {
     dispatch, ///< go on at state.rip in the mode that the state now asks for
     fault,    ///< nothing was changed; Cpu::pending says what to raise, or which exit to take at this instruction
     exit,     ///< return from `enter` with Cpu::exit; state.rip was set by the helper
+    next_here, ///< go on with the instruction itself (a check that was put before it)
 };
 
 /// What stands in the way of the current instruction.
@@ -143,11 +144,49 @@ struct Cpu {
     /// State that helpers change tells the processor what it must do: CPL, mode bits, CR0/CR4/EFER/XCR0 bits that
     /// alter translation are read afresh at HelperResult::dispatch. So: return `dispatch` after any such change.
 
-    // --- private to translation ---
+    // --- private to translation (ARCHITECTURE.md, "Translated-code ABI") ---
     CodeCache* code_cache = nullptr;
-    void* soft = nullptr; ///< the SoftProcessor
-    u64 helper_scratch[8] = {};
-    alignas(64) u8 vector_spill[16][32] = {};
+    u32 commit_thunk = 0;
+    Cpu* self = this;
+    u64 host_flags = 2;    ///< the guest's arithmetic flags while C++ runs, as PUSHFQ left them
+    u64 rcx_save = 0;      ///< RCX inside a flag-preserving sequence
+    u64 index_mask = u64{tlb_size - 1} << page_shift; ///< PEXT mask: address -> TLB index
+    u64 page_mask = ~page_offset_mask;                ///< PEXT mask: non-zero iff not within one page
+    u64 scratch0 = 0;      ///< value carried between the two accesses of PUSH [mem], CALL [mem] ...
+    u64 branch_target = 0; ///< of an indirect CALL, while its return address is pushed
+    u64 scratch_flags = 2; ///< flags inside a flag-preserving sequence on hosts without PEXT
+    u64 next_host = 0;     ///< host address at which translated code goes on after C++
+    u64 next_r13 = 0, next_r14 = 0; ///< its scratch registers there: page offset and host page of an access
+    u64 resume_rip = 0;    ///< set by stubs that leave translated code
+    void* site = nullptr;  ///< what the stub that left wants done (LinkSite)
+    u32 guest_mxcsr = 0x1f80, host_mxcsr = 0x1f80;
+    u64 fault_host_pc = 0; ///< host address of an instruction that raised a host signal
+    int fault_signal = 0;
+    bool code_changed = false; ///< translations were dropped during the current instruction
+    bool flush_wanted = false; ///< the code cache must be emptied before anything else runs
+    alignas(64) u8 vector_spill[16][32] = {}; ///< guest YMM registers while C++ runs
+
+    /// A slow access between resolve and commit (slow_access.cpp).
+    struct SlowAccess {
+        u32 size = 0;
+        bool write = false, bounced = false, traced = false, code_written = false;
+        u32 first_size = 0; ///< bytes in the first page
+        Gpa gpa[2];         ///< start in each page
+        Hva host[2] = {};   ///< nullptr: MMIO
+        u8 before[64] = {};
+    } slow;
+    alignas(64) u8 bounce[192] = {}; ///< line on which an instruction with a slow operand runs
+    u8 mmio_data[4096] = {}; ///< parts of a wide MMIO read that have arrived
+    u32 mmio_have = 0;     ///< bytes of it
+    u64 mmio_rip = 0;      ///< instruction it belongs to
+    struct { Gpa gpa; u64 data; u8 size; } mmio_writes[512] = {}; ///< parts of a wide MMIO write still to be reported
+    u32 mmio_write_count = 0;
+
+    struct Statistics {
+        u64 translated_blocks = 0, translated_instructions = 0, dispatches = 0, links = 0, slow_accesses = 0, tlb_fills = 0,
+            helper_calls = 0, code_invalidations = 0, cache_flushes = 0, traced_writes = 0, straddles = 0;
+    } statistics;
+
     alignas(64) Tlb tlb[tlb_set_count];
 };
 

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file The assembler for glue code: Xbyak plus the idioms of the translated-code ABI (ARCHITECTURE.md).
+///
+/// Host registers while translated code runs:
+///   RAX RCX RDX RBX RBP RSI RDI R8-R12  the guest's registers of the same name
+///   R15                                  the guest's RSP
+///   R13 R14                              scratch; never live between two guest instructions
+///   RSP                                  the host's stack, 16-byte aligned
+///   GS base                              the Cpu; the guest's R13, R14, R15 live in cb.state.gpr
+///   RFLAGS                               the guest's arithmetic flags; DF = 0, AC = 0
+///   YMM0-15, MXCSR, x87                  the guest's
+#pragma once
+
+#include "base/verify.h"
+#include "processor/soft/code_cache.h"
+
+#include <cstddef>
+#include <cstring>
+#include <xbyak/xbyak.h>
+
+namespace gnomon::processor::soft {
+
+/// Byte offset of a Cpu member: what translated code adds to GS.
+#define GNOMON_CPU(member) static_cast<u32>(offsetof(::gnomon::processor::soft::Cpu, member))
+
+constexpr u32 gpr_slot(unsigned index) {
+    return static_cast<u32>(offsetof(Cpu, cb.state.gpr)) + 8 * index;
+}
+
+class Assembler : public Xbyak::CodeGenerator {
+public:
+    /// Assembles at the frontier of `cache`, with at most `room` bytes.
+    Assembler(CodeCache& cache, std::size_t room) : CodeGenerator(room, cache.frontier()), m_cache(cache) {}
+
+    /// Condition codes as in Jcc.
+    static constexpr u8 z = 4, nz = 5, be = 6, a = 7;
+
+    /// Executable address of the place about to be assembled.
+    [[nodiscard]] u32 here() const { return m_cache.executable(getCurr()); }
+
+    // --- operands behind GS ---
+    void load(const Xbyak::Reg& r, u32 offset) { db(0x65), mov(r, ptr[Xbyak::RegExp(std::size_t{offset})]); }
+    void store(u32 offset, const Xbyak::Reg& r) { db(0x65), mov(ptr[Xbyak::RegExp(std::size_t{offset})], r); }
+    void load_indexed(const Xbyak::Reg64& r, u32 offset, const Xbyak::Reg64& index) {
+        db(0x65), mov(r, ptr[index * 8 + std::size_t{offset}]);
+    }
+    void jump_through(u32 offset) { db(0x65), jmp(ptr[Xbyak::RegExp(std::size_t{offset})]); }
+
+    // --- jumps within the cache ---
+    void jump_to(u32 target) {
+        db(0xe9);
+        dd(target - (here() + 4));
+    }
+    /// A jump whose rel32 is set later by `bind_here` or `patch`; returns the executable address after it.
+    [[nodiscard]] u32 jump_later() {
+        db(0xe9), dd(0);
+        return here();
+    }
+    [[nodiscard]] u32 jump_if_later(u8 condition) {
+        db(0x0f), db(0x80 | condition), dd(0);
+        return here();
+    }
+    void jump_if_to(u8 condition, u32 target) {
+        const u32 after = jump_if_later(condition);
+        patch(m_cache, after, target);
+    }
+    [[nodiscard]] u32 jrcxz_later() { // rel8
+        db(0xe3), db(0);
+        return here();
+    }
+    void bind(u32 after_jump) { patch(m_cache, after_jump, here()); }
+    void bind_short(u32 after_jump) {
+        VERIFY(here() - after_jump < 128);
+        m_cache.writable(after_jump)[-1] = static_cast<u8>(here() - after_jump);
+    }
+    /// Points the rel32 that ends at `after_jump` at `target`.
+    static void patch(CodeCache& cache, u32 after_jump, u32 target) {
+        const u32 relative = target - after_jump;
+        std::memcpy(cache.writable(after_jump) - 4, &relative, sizeof relative);
+    }
+
+    CodeCache& cache() { return m_cache; }
+
+private:
+    CodeCache& m_cache;
+};
+
+/// Addresses of the fixed routines at the start of the code cache (thunks.cpp). All are jumped to, none called.
+struct Thunks {
+    int (*run)(u64 executable_address) = nullptr; ///< enters translated code; returns a Leave value
+
+    // These expect R14 = their site; the first also R13 = guest-virtual address of the access.
+    u32 slow_access = 0;
+    u32 commit = 0;
+    u32 helper = 0;
+    u32 link = 0;        ///< leaves with Leave::link; R13 = page offset of the target
+    u32 dispatch = 0;    ///< leaves with Leave::dispatch; R13 = RIP
+    u32 dispatch_offset = 0; ///< likewise; R13 = offset from the page base
+    u32 entry_miss = 0;  ///< default content of entry tables: R13 = page offset of the target
+    u32 host_fault = 0;  ///< where the signal handler sends a faulting instruction
+};
+
+/// Why `Thunks::run` came back.
+enum class Leave : int {
+    dispatch = 1, ///< go on at Cpu::resume_rip
+    link,         ///< link Cpu::site (a LinkSite) and go on at Cpu::resume_rip
+    state,        ///< go on at cb.state.rip, in whatever mode
+    fault,        ///< Cpu::pending tells
+    exit,         ///< Cpu::exit tells
+    host_fault,   ///< Cpu::fault_host_pc and fault_signal tell
+};
+
+} // namespace gnomon::processor::soft

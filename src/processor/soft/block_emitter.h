@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file Emission of one block: guest instructions in, host code out.
+#pragma once
+
+#include "processor/soft/decoder.h"
+#include "processor/soft/reencoder.h"
+#include "processor/soft/sites.h"
+
+#include <vector>
+
+namespace gnomon::processor::soft {
+
+/// Emits the host code of one block at the frontier of the cache. Used once.
+class BlockEmitter {
+public:
+    BlockEmitter(CodeCache& cache, const Thunks& thunks, FeatureSet features, PageCode& page, std::size_t room)
+        : m(cache, room), m_cache(cache), m_thunks(thunks), m_page(page), m_mode(page.mode),
+          m_bmi2(features.has(Feature::bmi2)) {}
+
+    /// The polled entry, then the plain entry.
+    void begin_block(u16 offset, bool flags_live);
+    /// One instruction; `flags_live`: its fast paths must keep the arithmetic flags. Returns false if the block ends with it.
+    [[nodiscard]] bool emit(const DecodedInstruction& d, bool flags_live);
+    /// A check of the execution hooks before the instruction.
+    void emit_hook_check(const DecodedInstruction& d, Helper check);
+    /// Continues at `offset`, relative to the page base (it may lie outside the page).
+    void go_to(i64 offset);
+    /// Cold parts; returns the finished block with its marks.
+    [[nodiscard]] Block finish(u16 guest_length);
+    [[nodiscard]] const std::vector<Mark>& marks() const { return m_marks; }
+    [[nodiscard]] std::size_t size() const { return m.getSize(); }
+
+private:
+    // address and access
+    void emit_address(const Instruction& i, bool with_segment, i64 extra = 0);
+    AccessSite& begin_access(const Instruction& i, unsigned size, bool read, bool write, bool stack);
+    void end_access(AccessSite& site) { site.after = m.here(); }
+    void add_segment_base(unsigned segment);
+    void tlb_index(const Xbyak::Reg64& to, const Xbyak::Reg64& from);
+    // operations
+    void emit_pass(const DecodedInstruction& d);
+    void operate(const DecodedInstruction& d, HostMemory memory);
+    void emit_lea(const DecodedInstruction& d);
+    void emit_moffs(const DecodedInstruction& d);
+    void emit_push(const DecodedInstruction& d);
+    void emit_pop(const DecodedInstruction& d);
+    void emit_leave(const DecodedInstruction& d);
+    void emit_helper(const Instruction& i, Helper helper, bool extended);
+    bool refused_by_mode(const DecodedInstruction& d);
+    // control
+    void emit_call(const DecodedInstruction& d);
+    void emit_return(const DecodedInstruction& d);
+    void emit_jump(const DecodedInstruction& d);
+    void emit_loop(const DecodedInstruction& d);
+    void branch_target_to_r13(const DecodedInstruction& d);
+    void jump_if(u8 condition, i64 offset);
+    void far_jump_to(i64 offset);
+    void indirect_jump(); ///< R13 = target RIP
+    void leave_with_offset(i64 offset);
+    // stack
+    void stack_address(unsigned size) { stack_lea(Xbyak::util::r13, -static_cast<int>(size)); }
+    void stack_lea(const Xbyak::Reg64& to, int displacement);
+    // guest registers
+    void load_guest(const Xbyak::Reg64& to, unsigned guest);
+    void store_guest(unsigned guest, unsigned size, const Xbyak::Reg64& from);
+
+    struct SlowPath {
+        AccessSite* site;
+        u32 jump;
+        u32 tag_offset;
+        bool flags_kept;
+    };
+    struct PendingLink {
+        u32 jump; ///< rel32 to bind to the stub
+        i64 offset;
+    };
+
+    Assembler m;
+    CodeCache& m_cache;
+    const Thunks& m_thunks;
+    PageCode& m_page;
+    Mode m_mode;
+    bool m_bmi2;
+    bool m_flags_live = true;
+    u16 m_block_offset = 0;
+    u32 m_entry = 0, m_plain_entry = 0;
+    u32 m_poll_jump = 0;
+    bool m_poll_flags_kept = false;
+    std::vector<SlowPath> m_slow_paths;
+    std::vector<PendingLink> m_links;
+    std::vector<Mark> m_marks;
+};
+
+// Helpers that belong to translation itself (translation_helpers.cpp).
+HelperResult raise_nm(Cpu&, const Instruction&);
+HelperResult check_execution_hook(Cpu&, const Instruction&);
+HelperResult leave_monitor_mode(Cpu&, const Instruction&); ///< the near indirect JMP of the substitute handler
+
+} // namespace gnomon::processor::soft

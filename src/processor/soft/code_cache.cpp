@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "processor/soft/code_cache.h"
+
+#include "base/verify.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <sys/mman.h>
+
+namespace gnomon::processor::soft {
+
+namespace {
+
+constexpr std::size_t arena_chunk = 256 * 1024;
+
+u64 page_key(Gpa frame, Mode mode) { return frame.frame_number() << 16 | mode.bits; }
+u64 straddle_key(Gpa frame, u16 offset) { return frame.frame_number() << page_shift | offset; }
+
+/// 64-byte chunks that [begin, end) of a page touches, as bits.
+u64 chunk_mask(u64 begin, u64 end) {
+    const u64 first = begin / 64, last = (end - 1) / 64;
+    const u64 upto_last = last == 63 ? ~u64{0} : (u64{1} << (last + 1)) - 1;
+    return upto_last & ~((u64{1} << first) - 1);
+}
+
+} // namespace
+
+Result<std::unique_ptr<CodeCache>> CodeCache::create(std::size_t bytes) {
+    std::unique_ptr<CodeCache> cache(new CodeCache);
+    cache->m_fd = FileDescriptor(::memfd_create("gnomon-code", MFD_CLOEXEC));
+    if (!cache->m_fd || ::ftruncate(cache->m_fd.get(), static_cast<off_t>(bytes)) != 0)
+        return fail("cannot create {} MiB of code memory: {}", bytes >> 20, std::strerror(errno));
+    void* writable =
+        ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, cache->m_fd.get(), 0);
+    if (writable == MAP_FAILED)
+        return fail("cannot map {} MiB of code memory: {}", bytes >> 20, std::strerror(errno));
+    cache->m_writable = static_cast<u8*>(writable);
+    cache->m_size = bytes;
+    void* executable =
+        ::mmap(nullptr, bytes, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_32BIT, cache->m_fd.get(), 0);
+    if (executable == MAP_FAILED)
+        return fail("cannot map {} MiB of executable memory below 2 GiB: {}", bytes >> 20,
+                    std::strerror(errno));
+    cache->m_executable = static_cast<u32>(reinterpret_cast<std::uintptr_t>(executable));
+    return cache;
+}
+
+CodeCache::~CodeCache() {
+    if (m_writable != nullptr) ::munmap(m_writable, m_size);
+    // SAFETY: the address came from mmap in `create` and nothing runs there any more.
+    if (m_executable != 0)
+        ::munmap(reinterpret_cast<void*>(static_cast<std::uintptr_t>(m_executable)), m_size);
+}
+
+void* CodeCache::raw(std::size_t size, std::size_t alignment) {
+    const std::size_t padding =
+        (alignment - reinterpret_cast<std::uintptr_t>(m_arena_next) % alignment) % alignment;
+    if (m_arena_next == nullptr || size + padding > m_arena_left) {
+        m_arena.push_back(std::make_unique<u8[]>(arena_chunk));
+        m_arena_next = m_arena.back().get();
+        m_arena_left = arena_chunk;
+        return raw(size, alignment);
+    }
+    void* p = m_arena_next + padding;
+    m_arena_next += size + padding;
+    m_arena_left -= size + padding;
+    return p;
+}
+
+PageCode& CodeCache::page(Gpa frame, Mode mode) {
+    std::unique_ptr<PageCode>& slot = m_pages[page_key(frame, mode)];
+    if (slot == nullptr) {
+        slot = std::make_unique<PageCode>();
+        slot->frame = frame;
+        slot->mode = mode;
+        slot->entries = std::make_unique_for_overwrite<u32[]>(page_size);
+        std::fill_n(slot->entries.get(), page_size, m_entry_miss);
+    }
+    return *slot;
+}
+
+void CodeCache::add(Block block, std::span<const Mark> marks, bool findable) {
+    block.first_mark = static_cast<u32>(m_marks.size());
+    block.mark_count = static_cast<u32>(marks.size());
+    m_marks.insert(m_marks.end(), marks.begin(), marks.end());
+    FrameCode& frame = m_code_frames[block.page->frame.frame_number()];
+    if (std::find(frame.pages.begin(), frame.pages.end(), block.page) == frame.pages.end())
+        frame.pages.push_back(block.page);
+    if (findable) block.page->entries[block.offset] = block.entry;
+    m_block_list.push_back(block);
+}
+
+const Block* CodeCache::containing(u32 address) const {
+    auto it = std::upper_bound(m_block_list.begin(), m_block_list.end(), address,
+                               [](u32 a, const Block& b) { return a < b.entry; });
+    if (it == m_block_list.begin()) return nullptr;
+    --it;
+    return address < it->end ? &*it : nullptr;
+}
+
+std::optional<u16> CodeCache::guest_offset(u32 address) const {
+    if (const Block* block = containing(address)) {
+        const auto first = m_marks.begin() + block->first_mark, last = first + block->mark_count;
+        auto it =
+            std::upper_bound(first, last, address, [](u32 a, const Mark& m) { return a < m.host; });
+        if (it != first) return (it - 1)->page_offset;
+        return std::nullopt;
+    }
+    auto it = std::upper_bound(m_twins.begin(), m_twins.end(), address,
+                               [](u32 a, const Twin& t) { return a < t.begin; });
+    if (it == m_twins.begin()) return std::nullopt;
+    --it;
+    return address < it->end ? std::optional(it->page_offset) : std::nullopt;
+}
+
+void CodeCache::add_twin(u32 begin, u32 end, u16 page_offset) {
+    m_twins.push_back({begin, end, page_offset});
+}
+
+u32 CodeCache::straddling_entry(const PageCode& page, u16 offset, Gpa second) const {
+    const auto [first, last] = m_straddlers.equal_range(straddle_key(page.frame, offset));
+    for (auto it = first; it != last; ++it)
+        if (it->second.page == &page && it->second.second == second) return it->second.entry;
+    return 0;
+}
+
+void CodeCache::add_straddling(const PageCode& page, u16 offset, Gpa second, u32 entry) {
+    m_straddlers.emplace(straddle_key(page.frame, offset), Straddler{&page, offset, second, entry});
+    m_code_frames[page.frame.frame_number()].straddled = true;
+    m_code_frames[second.frame_number()].straddled = true;
+}
+
+bool CodeCache::overlaps_code(Gpa gpa, u64 size) const {
+    const auto it = m_code_frames.find(gpa.frame_number());
+    if (it == m_code_frames.end()) return false;
+    return (it->second.chunks & chunk_mask(gpa.page_offset(), gpa.page_offset() + size)) != 0;
+}
+
+void CodeCache::note_code_bytes(Gpa frame, u32 begin, u32 end) {
+    m_code_frames[frame.frame_number()].chunks |= chunk_mask(begin, end);
+}
+
+void CodeCache::drop(Gpa frame) {
+    const auto it = m_code_frames.find(frame.frame_number());
+    if (it == m_code_frames.end()) return;
+    for (PageCode* page : it->second.pages)
+        std::fill_n(page->entries.get(), page_size, m_entry_miss);
+    if (it->second.straddled)
+        std::erase_if(m_straddlers, [&](const auto& item) {
+            return item.second.page->frame == frame.page() || item.second.second == frame.page();
+        });
+    m_code_frames.erase(it);
+}
+
+void CodeCache::flush() {
+    m_used = m_thunks_end;
+    m_pages.clear();
+    m_code_frames.clear();
+    m_straddlers.clear();
+    m_block_list.clear();
+    m_marks.clear();
+    m_twins.clear();
+    m_arena.clear();
+    m_arena_next = nullptr;
+    m_arena_left = 0;
+}
+
+} // namespace gnomon::processor::soft

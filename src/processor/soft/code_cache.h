@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file The code cache: memory for translations, and the index that finds them by guest-physical place.
+///
+/// Code is written through one mapping of a memfd and run through another: no address is ever both writable and
+/// executable. The executable mapping lies below 2 GiB, so that 32 bits name a host code address.
+#pragma once
+
+#include "base/address.h"
+#include "base/file_descriptor.h"
+#include "base/result.h"
+#include "processor/soft/mode.h"
+
+#include <memory>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+namespace gnomon::processor::soft {
+
+/// Translations that begin in one guest frame, for one mode. `entries` is what indirect branches look into.
+struct PageCode {
+    Gpa frame;
+    Mode mode;
+    /// By page offset: executable address of the polled entry, or of the miss stub.
+    std::unique_ptr<u32[]> entries;
+};
+
+/// A place in a block where one guest instruction's host code begins.
+struct Mark {
+    u32 host = 0; ///< executable address
+    u16 page_offset = 0;
+};
+
+/// A direct jump within a page that is not linked yet. Lives until the cache is flushed.
+struct LinkSite {
+    u32 jump = 0; ///< executable address of the rel32 to patch
+    u16 target = 0;
+    bool polled = false; ///< a backward branch: goes to the target's polled entry
+    PageCode* page = nullptr;
+};
+
+/// One translation.
+struct Block {
+    PageCode* page = nullptr;
+    u32 entry = 0;       ///< executable address of the polled entry
+    u32 plain_entry = 0; ///< past the poll
+    u32 end = 0;
+    u16 offset = 0;
+    u16 guest_length = 0;
+    u32 first_mark = 0, mark_count = 0;
+};
+
+class CodeCache {
+public:
+    /// @param bytes size of the code memory.
+    [[nodiscard]] static Result<std::unique_ptr<CodeCache>> create(std::size_t bytes);
+    CodeCache(const CodeCache&) = delete;
+    CodeCache& operator=(const CodeCache&) = delete;
+    ~CodeCache();
+
+    // --- memory ---
+    [[nodiscard]] u8* writable(u32 executable_address) { return m_writable + (executable_address - m_executable); }
+    [[nodiscard]] u32 executable(const u8* writable_address) const {
+        return m_executable + static_cast<u32>(writable_address - m_writable);
+    }
+    [[nodiscard]] u8* frontier() { return m_writable + m_used; }
+    [[nodiscard]] std::size_t room() const { return m_size - m_used; }
+    void advance(std::size_t bytes) { m_used += bytes; }
+    [[nodiscard]] bool contains(u64 executable_address) const {
+        return executable_address >= m_executable && executable_address < m_executable + m_size;
+    }
+    /// Everything before the frontier belongs to the thunks and survives `flush`.
+    void seal_thunks(u32 entry_miss) {
+        m_thunks_end = m_used;
+        m_entry_miss = entry_miss;
+    }
+
+    // --- index ---
+    [[nodiscard]] PageCode& page(Gpa frame, Mode mode);
+    /// Executable address of the block at `offset` (polled entry), or 0.
+    [[nodiscard]] u32 entry(const PageCode& page, u16 offset) const {
+        const u32 e = page.entries[offset];
+        return e == m_entry_miss ? 0 : e;
+    }
+    /// Makes a finished block findable. A block that spans two pages (`second`) is not: it is run only after a
+    /// look at the second page's mapping.
+    void add(Block block, std::span<const Mark> marks, bool findable);
+    /// Block whose host code holds this address, live or dropped (it may still be running).
+    [[nodiscard]] const Block* containing(u32 executable_address) const;
+    /// Guest offset of the instruction whose host code holds this address.
+    [[nodiscard]] std::optional<u16> guest_offset(u32 executable_address) const;
+    /// Host code emitted later for one instruction of a block (cold twins).
+    void add_twin(u32 begin, u32 end, u16 page_offset);
+
+    /// Blocks of one instruction that crosses a page end, keyed by both frames.
+    [[nodiscard]] u32 straddling_entry(const PageCode& page, u16 offset, Gpa second) const;
+    void add_straddling(const PageCode& page, u16 offset, Gpa second, u32 entry);
+
+    // --- coherence with guest memory ---
+    [[nodiscard]] bool has_code(Gpa frame) const { return m_code_frames.contains(frame.frame_number()); }
+    /// Whether translated bytes lie in [gpa, gpa + size), at 64-byte granularity; the range lies in one page.
+    [[nodiscard]] bool overlaps_code(Gpa gpa, u64 size) const;
+    void note_code_bytes(Gpa frame, u32 begin, u32 end);
+    /// Drops every translation made from `frame`. Its host code stays until `flush`.
+    void drop(Gpa frame);
+    /// Drops everything. Not while translated code is on the host stack.
+    void flush();
+
+    /// Storage for what translated code points to (access and helper sites); freed by `flush`.
+    template <class T>
+    T* allocate() {
+        return new (raw(sizeof(T), alignof(T))) T();
+    }
+
+private:
+    CodeCache() = default;
+    void* raw(std::size_t size, std::size_t alignment);
+
+    struct FrameCode {
+        u64 chunks = 0; ///< bit n: bytes [64n, 64n+64) hold translated code
+        std::vector<PageCode*> pages;
+        bool straddled = false; ///< a straddling block begins or ends here
+    };
+    struct Straddler {
+        const PageCode* page;
+        u16 offset;
+        Gpa second;
+        u32 entry;
+    };
+
+    FileDescriptor m_fd;
+    u8* m_writable = nullptr;
+    u32 m_executable = 0;
+    std::size_t m_size = 0, m_used = 0, m_thunks_end = 0;
+    u32 m_entry_miss = 0;
+    std::unordered_map<u64, std::unique_ptr<PageCode>> m_pages; ///< key: frame number << 16 | mode
+    std::unordered_map<u64, FrameCode> m_code_frames;
+    std::unordered_multimap<u64, Straddler> m_straddlers; ///< key: frame number of the first page << 12 | offset
+    std::vector<Block> m_block_list;       ///< by ascending host address
+    std::vector<Mark> m_marks;
+    struct Twin { u32 begin, end; u16 page_offset; };
+    std::vector<Twin> m_twins; ///< by ascending host address
+    std::vector<std::unique_ptr<u8[]>> m_arena;
+    std::size_t m_arena_left = 0;
+    u8* m_arena_next = nullptr;
+};
+
+} // namespace gnomon::processor::soft

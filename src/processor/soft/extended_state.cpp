@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file FXSAVE, FXRSTOR and the XSAVE family (SDM vol. 1 sections 10.5 and 13.7-13.10), bounded by
+/// the guest's XCR0.
+///
+/// The live image has the standard format, and its one extended component, AVX, comes first, so
+/// that the compacted format places everything at the same offsets: only which extents are written,
+/// and the header, differ.
+#include "processor/soft/extended_state.h"
+#include "processor/soft/helpers.h"
+
+#include <Zydis/Zydis.h>
+#include <array>
+#include <span>
+
+namespace gnomon::processor::soft {
+namespace {
+
+constexpr u32 header_offset = 512;
+constexpr u32 ymm_offset = 576;
+constexpr u64 compacted = u64{1} << 63; ///< XCOMP_BV: the area has the compacted format
+
+/// Bytes [offset, offset + size) of an area in guest memory, and of the image.
+struct Extent {
+    u32 offset;
+    u32 size;
+};
+
+/// A list of extents in ascending order; neighbours become one.
+class Extents {
+public:
+    void add(u32 offset, u32 size) {
+        if (m_count != 0 && m_extents[m_count - 1].offset + m_extents[m_count - 1].size == offset)
+            m_extents[m_count - 1].size += size;
+        else
+            m_extents[m_count++] = {offset, size};
+    }
+    [[nodiscard]] std::span<const Extent> list() const { return {m_extents.data(), m_count}; }
+
+private:
+    std::array<Extent, 8> m_extents{};
+    unsigned m_count = 0;
+};
+
+/// XMM8-15 and their upper halves exist in 64-bit mode only; elsewhere their places are left alone.
+u32 vector_bytes(const Instruction& insn) { return insn.code64 ? 256 : 128; }
+
+void add_x87_and_sse(Extents& extents, const Instruction& insn, bool x87, bool mxcsr, bool sse) {
+    if (x87) extents.add(0, ExtendedState::mxcsr);
+    if (mxcsr) extents.add(ExtendedState::mxcsr, 8);
+    if (x87) extents.add(ExtendedState::st0, 128);
+    if (sse) extents.add(ExtendedState::xmm0, vector_bytes(insn));
+}
+
+/// Writes `extents` of `image` to the same offsets from `area`: all or, with false, none.
+bool store(Cpu& cpu, Gva area, const u8* image, std::span<const Extent> extents) {
+    if (extents.empty()) return true;
+    const Gva first = area + extents.front().offset;
+    const u64 size = extents.back().offset + extents.back().size - extents.front().offset;
+    cpu.pending.kind = Pending::Kind::none;
+    if (first.page_offset() + size <= page_size) {
+        if (const Hva host = cpu.direct(first, size, true); host != nullptr) {
+            for (const Extent& e : extents)
+                std::memcpy(host + (e.offset - extents.front().offset), image + e.offset, e.size);
+            return true;
+        }
+        if (cpu.pending.kind != Pending::Kind::none) return false;
+    }
+    if (!cpu.probe_write(first, size)) return false;
+    for (const Extent& e : extents)
+        if (!cpu.write(area + e.offset, image + e.offset, e.size)) return false;
+    return true;
+}
+
+bool load(Cpu& cpu, Gva area, u8* image, std::span<const Extent> extents) {
+    for (const Extent& e : extents)
+        if (!cpu.read(area + e.offset, image + e.offset, e.size)) return false;
+    return true;
+}
+
+/// The image as one run of bytes, in the order of the standard format.
+u8* bytes_of(ExtendedState& state) { return reinterpret_cast<u8*>(&state); }
+static_assert(offsetof(ExtendedState, header) == header_offset);
+static_assert(offsetof(ExtendedState, ymm_high) == ymm_offset);
+
+u32 mxcsr_of(const ExtendedState& state) {
+    u32 value;
+    std::memcpy(&value, state.legacy + ExtendedState::mxcsr, sizeof value);
+    return value;
+}
+
+/// Fills in what FXSAVE and FXRSTOR check before they touch memory; true if `result` is to be
+/// returned.
+bool fx_refused(Cpu& cpu, Gva area, HelperResult& result) {
+    const u64 cr0 = cpu.cb.state.cr0;
+    if ((cr0 & cr0::em) != 0)
+        result = cpu.raise(Vector::ud);
+    else if ((cr0 & cr0::ts) != 0)
+        result = cpu.raise(Vector::nm);
+    else if (area.value() % 16 != 0)
+        result = cpu.raise(Vector::gp, 0);
+    else
+        return false;
+    return true;
+}
+
+bool xsave_refused(Cpu& cpu, Gva area, HelperResult& result) {
+    if ((cpu.cb.state.cr4 & cr4::osxsave) == 0)
+        result = cpu.raise(Vector::ud);
+    else if ((cpu.cb.state.cr0 & cr0::ts) != 0)
+        result = cpu.raise(Vector::nm);
+    else if (area.value() % 64 != 0)
+        result = cpu.raise(Vector::gp, 0);
+    else
+        return false;
+    return true;
+}
+
+/// The requested-feature bitmap: EDX:EAX within XCR0, and never more than what guests are shown.
+u64 requested_features(const Cpu& cpu) {
+    const u64 asked = cpu.gpr(rdx, 4) << 32 | cpu.gpr(rax, 4);
+    return asked & cpu.cb.state.xcr0 & (xcr0::x87 | xcr0::sse | xcr0::avx);
+}
+
+/// The first 64 bytes of the XSAVE header (SDM vol. 1 section 13.4.2).
+struct XsaveHeader {
+    u64 xstate_bv = 0;
+    u64 xcomp_bv = 0;
+    u64 reserved[6] = {};
+};
+static_assert(sizeof(XsaveHeader) == 64);
+
+/// Whether XRSTOR accepts `header` (SDM vol. 1 section 13.8); otherwise it is #GP(0).
+bool header_valid(const XsaveHeader& header, u64 xcr0) {
+    if ((header.xcomp_bv & compacted) == 0)
+        return (header.xstate_bv & ~xcr0) == 0 && header.xcomp_bv == 0 && header.reserved[0] == 0;
+    u64 reserved = 0;
+    for (const u64 word : header.reserved)
+        reserved |= word;
+    return (header.xcomp_bv & ~(xcr0 | compacted)) == 0 &&
+           (header.xstate_bv & ~(header.xcomp_bv & ~compacted)) == 0 && reserved == 0;
+}
+
+void initialise_x87(ExtendedState& state) {
+    std::memset(state.legacy, 0, ExtendedState::mxcsr);
+    constexpr u16 fcw = LiveState::initial_fcw;
+    std::memcpy(state.legacy + ExtendedState::fcw, &fcw, sizeof fcw);
+    std::memset(state.legacy + ExtendedState::st0, 0, 128);
+}
+
+} // namespace
+
+HelperResult fxsave(Cpu& cpu, const Instruction& insn) {
+    const Gva area = cpu.effective_address(insn);
+    HelperResult refused{};
+    if (fx_refused(cpu, area, refused)) return refused;
+    LiveState live(cpu);
+    const bool sse = (cpu.cb.state.cr4 & cr4::osfxsr) != 0;
+    Extents extents;
+    add_x87_and_sse(extents, insn, true, sse, sse);
+    return store(cpu, area, bytes_of(live.image()), extents.list()) ? HelperResult::next
+                                                                    : HelperResult::fault;
+}
+
+HelperResult fxrstor(Cpu& cpu, const Instruction& insn) {
+    const Gva area = cpu.effective_address(insn);
+    HelperResult refused{};
+    if (fx_refused(cpu, area, refused)) return refused;
+    LiveState live(cpu);
+    const bool sse = (cpu.cb.state.cr4 & cr4::osfxsr) != 0;
+    Extents extents;
+    add_x87_and_sse(extents, insn, true, sse, sse);
+    ExtendedState next = live.image();
+    if (!load(cpu, area, bytes_of(next), extents.list())) return HelperResult::fault;
+    if ((mxcsr_of(next) & ~mxcsr_mask()) != 0) return cpu.raise(Vector::gp, 0);
+    normalise_x87(next.legacy);
+    live.image() = next;
+    return HelperResult::next;
+}
+
+HelperResult xsave(Cpu& cpu, const Instruction& insn) {
+    enum class Form : u8 { standard, optimized, compact } form{};
+    switch (insn.mnemonic) {
+    case ZYDIS_MNEMONIC_XSAVE:
+    case ZYDIS_MNEMONIC_XSAVE64: form = Form::standard; break;
+    case ZYDIS_MNEMONIC_XSAVEOPT:
+    case ZYDIS_MNEMONIC_XSAVEOPT64: form = Form::optimized; break;
+    case ZYDIS_MNEMONIC_XSAVEC:
+    case ZYDIS_MNEMONIC_XSAVEC64: form = Form::compact; break;
+    default: return cpu.raise(Vector::ud); // XSAVES is not shown
+    }
+    const Gva area = cpu.effective_address(insn);
+    HelperResult refused{};
+    if (xsave_refused(cpu, area, refused)) return refused;
+
+    LiveState live(cpu);
+    const u64 requested = requested_features(cpu);
+    const u64 in_use = live.in_use() & requested;
+    u64 saved = form == Form::standard ? requested : in_use;
+    bool mxcsr = (requested & (xcr0::sse | xcr0::avx)) != 0;
+    XsaveHeader header;
+    if (form == Form::compact) {
+        // Here MXCSR is part of the SSE component, which is saved for its sake too.
+        if (live.mxcsr() != LiveState::initial_mxcsr) saved |= requested & xcr0::sse;
+        mxcsr = (saved & xcr0::sse) != 0;
+        header.xstate_bv = saved;
+        header.xcomp_bv = requested | compacted;
+    } else {
+        u64 old = 0;
+        if (!cpu.read_object(area + header_offset, old)) return HelperResult::fault;
+        header.xstate_bv = (old & ~requested) | in_use;
+    }
+
+    ExtendedState image = live.image();
+    std::memcpy(image.header, &header, sizeof header);
+    Extents extents;
+    add_x87_and_sse(extents, insn, (saved & xcr0::x87) != 0, mxcsr, (saved & xcr0::sse) != 0);
+    extents.add(header_offset, form == Form::compact ? 16 : 8);
+    if ((saved & xcr0::avx) != 0) extents.add(ymm_offset, vector_bytes(insn));
+    return store(cpu, area, bytes_of(image), extents.list()) ? HelperResult::next
+                                                             : HelperResult::fault;
+}
+
+HelperResult xrstor(Cpu& cpu, const Instruction& insn) {
+    if (insn.mnemonic != ZYDIS_MNEMONIC_XRSTOR && insn.mnemonic != ZYDIS_MNEMONIC_XRSTOR64)
+        return cpu.raise(Vector::ud); // XRSTORS is not shown
+    const Gva area = cpu.effective_address(insn);
+    HelperResult refused{};
+    if (xsave_refused(cpu, area, refused)) return refused;
+
+    XsaveHeader header;
+    if (!cpu.read_object(area + header_offset, header)) return HelperResult::fault;
+    if (!header_valid(header, cpu.cb.state.xcr0)) return cpu.raise(Vector::gp, 0);
+
+    LiveState live(cpu);
+    const u64 requested = requested_features(cpu);
+    const u64 loaded = requested & header.xstate_bv;
+    const bool is_compact = (header.xcomp_bv & compacted) != 0;
+    // The standard format loads MXCSR whatever XSTATE_BV says; in the compacted one it belongs to
+    // SSE.
+    const bool load_mxcsr =
+        is_compact ? (loaded & xcr0::sse) != 0 : (requested & (xcr0::sse | xcr0::avx)) != 0;
+    Extents extents;
+    add_x87_and_sse(extents, insn, (loaded & xcr0::x87) != 0, load_mxcsr,
+                    (loaded & xcr0::sse) != 0);
+    if ((loaded & xcr0::avx) != 0) extents.add(ymm_offset, vector_bytes(insn));
+    ExtendedState next = live.image();
+    if (!load(cpu, area, bytes_of(next), extents.list())) return HelperResult::fault;
+    if ((mxcsr_of(next) & ~mxcsr_mask()) != 0) return cpu.raise(Vector::gp, 0);
+
+    if ((loaded & xcr0::x87) != 0) normalise_x87(next.legacy);
+    const u64 initial = requested & ~header.xstate_bv;
+    if ((initial & xcr0::x87) != 0) initialise_x87(next);
+    if ((initial & xcr0::sse) != 0) {
+        std::memset(next.legacy + ExtendedState::xmm0, 0, vector_bytes(insn));
+        if (is_compact) {
+            constexpr u32 mxcsr = LiveState::initial_mxcsr;
+            std::memcpy(next.legacy + ExtendedState::mxcsr, &mxcsr, sizeof mxcsr);
+        }
+    }
+    if ((initial & xcr0::avx) != 0) std::memset(next.ymm_high, 0, vector_bytes(insn));
+    live.image() = next;
+    return HelperResult::next;
+}
+
+} // namespace gnomon::processor::soft

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file Masked moves and gathers: VMASKMOVPS/PD, VPMASKMOVD/Q, MASKMOVQ, (V)MASKMOVDQU, VGATHER*,
+/// VPGATHER*.
+///
+/// What the mask leaves out is not accessed and cannot fault (SDM vol. 2, the instructions' own
+/// pages).
+#include "processor/soft/extended_state.h"
+#include "processor/soft/helpers.h"
+
+#include <Zydis/Zydis.h>
+#include <algorithm>
+#include <bit>
+
+namespace gnomon::processor::soft {
+namespace {
+
+constexpr unsigned ymm_bytes = 32;
+using Ymm = u8[ymm_bytes];
+
+/// What every VEX instruction checks first; true if `result` is to be returned.
+bool avx_refused(Cpu& cpu, HelperResult& result) {
+    constexpr u64 needed = xcr0::sse | xcr0::avx;
+    if ((cpu.cb.state.cr4 & cr4::osxsave) == 0 || (cpu.cb.state.xcr0 & needed) != needed)
+        result = cpu.raise(Vector::ud);
+    else if ((cpu.cb.state.cr0 & cr0::ts) != 0)
+        result = cpu.raise(Vector::nm);
+    else
+        return false;
+    return true;
+}
+
+bool sign_bit(const u8* element, unsigned size) { return (element[size - 1] & 0x80) != 0; }
+
+/// Which elements of a register have their sign bit set, bit 0 for the lowest.
+u32 element_mask(const u8* mask, unsigned elements, unsigned size) {
+    u32 enabled = 0;
+    for (unsigned i = 0; i < elements; ++i)
+        if (sign_bit(mask + i * size, size)) enabled |= 1U << i;
+    return enabled;
+}
+
+/// Calls `function(first, count)` for every run of enabled elements, lowest first, until it returns
+/// false.
+template <class Function>
+bool for_each_run(u32 enabled, Function&& function) {
+    for (u64 rest = enabled; rest != 0;) {
+        const auto first = static_cast<unsigned>(std::countr_zero(rest));
+        const auto count = static_cast<unsigned>(std::countr_one(rest >> first));
+        if (!function(first, count)) return false;
+        rest &= ~(((u64{1} << count) - 1) << first);
+    }
+    return true;
+}
+
+/// The host address of the bytes from the first to the last enabled element, if they lie in one
+/// directly usable page. Returns false if an exception is pending. `first` is the offset of the
+/// first enabled element.
+bool span_direct(Cpu& cpu, Gva gva, u32 enabled, unsigned size, bool write, Hva& host,
+                 unsigned& first) {
+    first = static_cast<unsigned>(std::countr_zero(enabled)) * size;
+    const unsigned end = static_cast<unsigned>(std::bit_width(enabled)) * size;
+    const Gva start = gva + first;
+    host = nullptr;
+    if (start.page_offset() + (end - first) > page_size) return true;
+    cpu.pending.kind = Pending::Kind::none;
+    host = cpu.direct(start, end - first, write);
+    return host != nullptr || cpu.pending.kind == Pending::Kind::none;
+}
+
+/// Stores the enabled elements of `source`: all of them or, with false, none.
+bool masked_store(Cpu& cpu, Gva gva, const u8* source, u32 enabled, unsigned size) {
+    if (enabled == 0) return true;
+    Hva host;
+    unsigned first;
+    if (!span_direct(cpu, gva, enabled, size, true, host, first)) return false;
+    if (host != nullptr)
+        return for_each_run(enabled, [&](unsigned run, unsigned count) {
+            std::memcpy(host + (run * size - first), source + run * size, count * size);
+            return true;
+        });
+    const auto probe = [&](unsigned run, unsigned count) {
+        return cpu.probe_write(gva + run * size, count * size);
+    };
+    const auto write = [&](unsigned run, unsigned count) {
+        for (unsigned i = run; i < run + count; ++i)
+            if (!cpu.write(gva + i * size, source + i * size, size)) return false;
+        return true;
+    };
+    return for_each_run(enabled, probe) && for_each_run(enabled, write);
+}
+
+/// Loads the enabled elements into `out`, which keeps its other bytes. With false, `out` may be
+/// partly changed.
+bool masked_load(Cpu& cpu, Gva gva, u8* out, u32 enabled, unsigned size) {
+    if (enabled == 0) return true;
+    Hva host;
+    unsigned first;
+    if (!span_direct(cpu, gva, enabled, size, false, host, first)) return false;
+    return for_each_run(enabled, [&](unsigned run, unsigned count) {
+        for (unsigned i = run; i < run + count; ++i) {
+            if (host != nullptr)
+                std::memcpy(out + i * size, host + (i * size - first), size);
+            else if (!cpu.read(gva + i * size, out + i * size, size))
+                return false;
+        }
+        return true;
+    });
+}
+
+/// VMASKMOVPS/PD, VPMASKMOVD/Q: reg is the data, vvvv the mask.
+HelperResult vector_maskmov(Cpu& cpu, const Instruction& insn, unsigned element_size) {
+    HelperResult refused{};
+    if (avx_refused(cpu, refused)) return refused;
+    LiveState live(cpu);
+    const unsigned elements = insn.vector_length / element_size;
+    Ymm mask;
+    live.get_ymm(insn.vvvv & 15, mask);
+    const u32 enabled = element_mask(mask, elements, element_size);
+    const Gva gva = cpu.effective_address(insn);
+    const bool is_store = insn.opcode == 0x2e || insn.opcode == 0x2f || insn.opcode == 0x8e;
+    if (is_store) {
+        Ymm source;
+        live.get_ymm(insn.reg & 15, source);
+        return masked_store(cpu, gva, source, enabled, element_size) ? HelperResult::next
+                                                                     : HelperResult::fault;
+    }
+    Ymm destination = {}; // elements left out, and above a 128-bit destination, become zero
+    if (!masked_load(cpu, gva, destination, enabled, element_size)) return HelperResult::fault;
+    live.set_ymm(insn.reg & 15, destination);
+    return HelperResult::next;
+}
+
+/// DS:rDI, or another segment by prefix: the hidden operand of the byte-wise masked moves.
+Gva implicit_destination(const Cpu& cpu, const Instruction& insn) {
+    return cpu.linear(insn.segment, cpu.gpr(rdi, insn.address_size));
+}
+
+/// (V)MASKMOVDQU: reg is the data, rm the mask.
+HelperResult maskmovdqu(Cpu& cpu, const Instruction& insn) {
+    const RegisterBlock& state = cpu.cb.state;
+    HelperResult refused{};
+    if (insn.mnemonic == ZYDIS_MNEMONIC_VMASKMOVDQU) {
+        if (avx_refused(cpu, refused)) return refused;
+    } else {
+        if ((state.cr0 & cr0::em) != 0 || (state.cr4 & cr4::osfxsr) == 0)
+            return cpu.raise(Vector::ud);
+        if ((state.cr0 & cr0::ts) != 0) return cpu.raise(Vector::nm);
+    }
+    LiveState live(cpu);
+    const u32 enabled = element_mask(live.xmm(insn.rm & 15), 16, 1);
+    return masked_store(cpu, implicit_destination(cpu, insn), live.xmm(insn.reg & 15), enabled, 1)
+               ? HelperResult::next
+               : HelperResult::fault;
+}
+
+HelperResult maskmovq(Cpu& cpu, const Instruction& insn) {
+    const RegisterBlock& state = cpu.cb.state;
+    if ((state.cr0 & cr0::em) != 0) return cpu.raise(Vector::ud);
+    if ((state.cr0 & cr0::ts) != 0) return cpu.raise(Vector::nm);
+    LiveState live(cpu);
+    if (live.x87_exception_pending()) return cpu.raise(Vector::mf);
+    const unsigned top = LiveState::top_of(live.fsw());
+    const u8* const mask = live.st((insn.rm & 7U) - top);
+    const u8* const data = live.st((insn.reg & 7U) - top);
+    const u32 enabled = element_mask(mask, 8, 1);
+    if (!masked_store(cpu, implicit_destination(cpu, insn), data, enabled, 1))
+        return HelperResult::fault;
+    // Every MMX instruction but EMMS makes TOP zero and all tags valid (SDM vol. 1 section 9.5.1).
+    const auto fsw = static_cast<u16>(live.fsw() & ~LiveState::fsw_top);
+    live.set_x87_words(live.fcw(), fsw, 0xff);
+    return HelperResult::next;
+}
+
+struct GatherShape {
+    unsigned index_size = 0; ///< bytes; 0: not a gather
+    unsigned element_size = 0;
+};
+
+GatherShape gather_shape(u16 mnemonic) {
+    switch (mnemonic) {
+    case ZYDIS_MNEMONIC_VGATHERDPS:
+    case ZYDIS_MNEMONIC_VPGATHERDD: return {4, 4};
+    case ZYDIS_MNEMONIC_VGATHERDPD:
+    case ZYDIS_MNEMONIC_VPGATHERDQ: return {4, 8};
+    case ZYDIS_MNEMONIC_VGATHERQPS:
+    case ZYDIS_MNEMONIC_VPGATHERQD: return {8, 4};
+    case ZYDIS_MNEMONIC_VGATHERQPD:
+    case ZYDIS_MNEMONIC_VPGATHERQQ: return {8, 8};
+    default: return {};
+    }
+}
+
+i64 vector_index(const u8* index, unsigned size) {
+    if (size == 4) {
+        i32 value;
+        std::memcpy(&value, index, sizeof value);
+        return value;
+    }
+    i64 value;
+    std::memcpy(&value, index, sizeof value);
+    return value;
+}
+
+} // namespace
+
+HelperResult maskmov(Cpu& cpu, const Instruction& insn) {
+    switch (insn.mnemonic) {
+    case ZYDIS_MNEMONIC_VMASKMOVPS:
+    case ZYDIS_MNEMONIC_VPMASKMOVD: return vector_maskmov(cpu, insn, 4);
+    case ZYDIS_MNEMONIC_VMASKMOVPD:
+    case ZYDIS_MNEMONIC_VPMASKMOVQ: return vector_maskmov(cpu, insn, 8);
+    case ZYDIS_MNEMONIC_MASKMOVDQU:
+    case ZYDIS_MNEMONIC_VMASKMOVDQU: return maskmovdqu(cpu, insn);
+    case ZYDIS_MNEMONIC_MASKMOVQ: return maskmovq(cpu, insn);
+    default: return cpu.raise(Vector::ud);
+    }
+}
+
+HelperResult gather(Cpu& cpu, const Instruction& insn) {
+    const GatherShape shape = gather_shape(insn.mnemonic);
+    // There is no VSIB with 16-bit addressing, and the three registers must differ.
+    if (shape.index_size == 0 || insn.address_size == 2 || insn.index == Instruction::no_register ||
+        insn.reg == insn.index || insn.reg == insn.vvvv || insn.index == insn.vvvv)
+        return cpu.raise(Vector::ud);
+    HelperResult refused{};
+    if (avx_refused(cpu, refused)) return refused;
+
+    LiveState live(cpu);
+    Ymm destination;
+    Ymm index;
+    Ymm mask;
+    live.get_ymm(insn.reg & 15, destination);
+    live.get_ymm(insn.index & 15, index);
+    live.get_ymm(insn.vvvv & 15, mask);
+
+    const unsigned size = shape.element_size;
+    const unsigned elements = insn.vector_length / std::max(shape.index_size, size);
+    const u32 enabled = element_mask(mask, elements, size);
+    // The mask as it stands in the register while elements remain: all ones or zeros.
+    for (unsigned i = 0; i < ymm_bytes / size; ++i)
+        std::memset(mask + i * size, i < elements && (enabled >> i & 1) != 0 ? 0xff : 0, size);
+
+    const u64 base = insn.base <= r15 ? cpu.cb.state.gpr[insn.base] : 0;
+    const u64 address_mask = insn.address_size == 8 ? ~u64{0} : 0xffffffff;
+    bool progress = false;
+    for (unsigned i = 0; i < elements; ++i) {
+        if ((enabled >> i & 1) == 0) continue;
+        const u64 offset =
+            base + static_cast<u64>(vector_index(index + i * shape.index_size, shape.index_size)) *
+                       insn.scale;
+        const Gva gva =
+            cpu.linear(insn.segment, (offset + static_cast<u64>(insn.displacement)) & address_mask);
+        u8 element[8];
+        if (!cpu.read(gva, element, size)) {
+            // What was gathered stays, so that running the instruction again goes on from here.
+            if (progress) {
+                live.set_ymm(insn.reg & 15, destination);
+                live.set_ymm(insn.vvvv & 15, mask);
+            }
+            return HelperResult::fault;
+        }
+        std::memcpy(destination + i * size, element, size);
+        std::memset(mask + i * size, 0, size);
+        progress = true;
+    }
+    std::memset(destination + elements * size, 0, ymm_bytes - elements * size);
+    live.set_ymm(insn.reg & 15, destination);
+    live.set_ymm(insn.vvvv & 15, mask);
+    return HelperResult::next;
+}
+
+} // namespace gnomon::processor::soft

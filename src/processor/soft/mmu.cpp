@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "processor/soft/mmu.h"
+
+#include "processor/soft/code_cache.h"
+#include "processor/soft/mode.h"
+
+#include <algorithm>
+#include <cstring>
+#include <iterator>
+
+namespace gnomon::processor::soft {
+
+namespace {
+
+unsigned index_of(Gva gva) { return static_cast<unsigned>(gva.frame_number() % tlb_size); }
+u64 tag_of(Gva gva) { return ~gva.page().value() + 1; }
+
+/// Largest naturally aligned piece of 1, 2, 4 or 8 bytes at `gpa`, at most `left`.
+u8 mmio_piece(Gpa gpa, u32 left) {
+    u8 piece = 8;
+    while (piece > left || gpa.value() % piece != 0) piece /= 2;
+    return piece;
+}
+
+} // namespace
+
+TlbSet supervisor_set(const Cpu& cpu) {
+    if (cpu.cb.monitor_mode) return TlbSet::monitor;
+    return (cpu.cb.state.cr4 & cr4::smap) != 0 ? TlbSet::supervisor : TlbSet::supervisor_ac;
+}
+
+TlbSet current_set(const Cpu& cpu) {
+    if (cpu.cb.monitor_mode) return TlbSet::monitor;
+    if (cpu.cpl() == 3) return TlbSet::user;
+    return (cpu.cb.state.rflags & rflags::ac) != 0 ? TlbSet::supervisor_ac : supervisor_set(cpu);
+}
+
+Hva frame_host(const ControlBlock& cb, Gpa frame) {
+    const u64 a = frame.value();
+    if (a < cb.ram_low_size) return cb.ram_base + a;
+    if (a >= ram_high_base && a - ram_high_base < cb.ram_high_size) return cb.ram_base + ram_low_limit + (a - ram_high_base);
+    if (a >= monitor_frame_base && a - monitor_frame_base < cb.monitor_pages_size)
+        return cb.monitor_pages + (a - monitor_frame_base);
+    return nullptr;
+}
+
+Walk walk(const Cpu& cpu, Gva gva, Reach reach, TlbSet set) {
+    const ControlBlock& cb = cpu.cb;
+    const RegisterBlock& s = cb.state;
+    const bool user = set == TlbSet::user;
+    Walk result;
+    result.error_code = (reach == Reach::write ? pf_error::write : 0) | (user ? pf_error::user : 0) |
+                        (reach == Reach::execute ? pf_error::fetch : 0);
+    u64 table = set == TlbSet::monitor ? cb.monitor_root : cb.shadow_root;
+    u64 rights = ShadowEntry::writable | ShadowEntry::user;
+    u64 execute_disable = 0;
+    ShadowEntry entry;
+    for (unsigned level = shadow_levels; level > 0; --level) {
+        std::memcpy(&entry, cb.shadow_arena + table + 8 * shadow_index(gva, level), sizeof entry);
+        if (!entry.has(ShadowEntry::present)) return result;
+        rights &= entry.bits;
+        execute_disable |= entry.bits & ShadowEntry::execute_disable;
+        table = entry.address();
+    }
+    result.error_code |= pf_error::present;
+
+    const bool user_page = (rights & ShadowEntry::user) != 0;
+    bool may_write = (rights & ShadowEntry::writable) != 0;
+    if (set != TlbSet::monitor) {
+        if (user && !user_page) return result;
+        if (!user) {
+            if (reach == Reach::execute) {
+                if (user_page && (s.cr4 & cr4::smep) != 0) return result;
+            } else if (user_page && set == TlbSet::supervisor) {
+                return result; // SMAP
+            }
+            if ((s.cr0 & cr0::wp) == 0) may_write = true;
+        }
+    }
+    if (reach == Reach::execute && execute_disable != 0) return result;
+    if (reach == Reach::write && !may_write) return result;
+    const bool dirty = entry.has(ShadowEntry::dirty);
+    if (reach == Reach::write && !dirty && !entry.has(ShadowEntry::mmio)) return result;
+
+    result.frame = Gpa(entry.address());
+    result.traced = entry.has(ShadowEntry::traced);
+    result.writable = may_write && dirty;
+    result.host = entry.has(ShadowEntry::mmio) ? nullptr : frame_host(cb, result.frame);
+    result.kind = result.host != nullptr ? Walk::Kind::ram : Walk::Kind::mmio;
+    return result;
+}
+
+void fill_tlb(Cpu& cpu, TlbSet set, Gva gva, const Walk& found) {
+    Tlb& t = cpu.tlb[static_cast<unsigned>(set)];
+    const unsigned i = index_of(gva);
+    t.read_tag[i] = tag_of(gva);
+    const bool plain = found.writable && !found.traced && !cpu.code_cache->has_code(found.frame);
+    t.write_tag[i] = plain ? tag_of(gva) : tlb_no_tag;
+    t.host_page[i] = reinterpret_cast<u64>(found.host);
+    ++cpu.statistics.tlb_fills;
+}
+
+void flush_tlb(Cpu& cpu) {
+    for (Tlb& t : cpu.tlb) {
+        std::fill(std::begin(t.read_tag), std::end(t.read_tag), tlb_no_tag);
+        std::fill(std::begin(t.write_tag), std::end(t.write_tag), tlb_no_tag);
+        std::fill(std::begin(t.fetch_tag), std::end(t.fetch_tag), tlb_no_tag);
+    }
+}
+
+void flush_fetch(Cpu& cpu, TlbSet set) {
+    Tlb& t = cpu.tlb[static_cast<unsigned>(set)];
+    std::fill(std::begin(t.fetch_tag), std::end(t.fetch_tag), tlb_no_tag);
+}
+
+void flush_tlb(Cpu& cpu, Gva gva) {
+    const unsigned i = index_of(gva);
+    for (Tlb& t : cpu.tlb) {
+        if (t.read_tag[i] == tag_of(gva)) t.read_tag[i] = tlb_no_tag;
+        if (t.write_tag[i] == tag_of(gva)) t.write_tag[i] = tlb_no_tag;
+        if (t.fetch_tag[i] == tag_of(gva)) t.fetch_tag[i] = tlb_no_tag;
+    }
+}
+
+void revoke_writes(Cpu& cpu, Hva host_page) {
+    const u64 host = reinterpret_cast<u64>(host_page);
+    for (Tlb& t : cpu.tlb)
+        for (unsigned i = 0; i < tlb_size; ++i)
+            if (t.host_page[i] == host) t.write_tag[i] = tlb_no_tag;
+}
+
+void note_code_write(Cpu& cpu, Gpa gpa, u64 size) {
+    if (!cpu.code_cache->has_code(gpa) || !cpu.code_cache->overlaps_code(gpa, size)) return;
+    cpu.code_cache->drop(gpa.page());
+    cpu.code_changed = true;
+    ++cpu.statistics.code_invalidations;
+}
+
+void record_write(Cpu& cpu, Gpa gpa, const u8* before, const u8* after, u32 size) {
+    WriteBuffer& buffer = cpu.cb.write_buffer;
+    for (u32 at = 0; at < size && buffer.count < buffer.capacity; at += 32) {
+        WriteRecord& r = buffer.records[buffer.count++];
+        r = {};
+        r.gpa = gpa + at;
+        r.size = std::min<u32>(32, size - at);
+        std::memcpy(r.before, before + at, r.size);
+        std::memcpy(r.after, after + at, r.size);
+    }
+    ++cpu.statistics.traced_writes;
+}
+
+void leave_for_page_fault(Cpu& cpu, Gva gva, u32 error_code, bool implicit_supervisor) {
+    cpu.exit = {};
+    cpu.exit.reason = ExitReason::page_fault;
+    cpu.exit.gva = gva;
+    cpu.exit.error_code = error_code;
+    cpu.exit.implicit_supervisor = implicit_supervisor;
+    cpu.pending = {Pending::Kind::exit, Vector::pf, false, 0, 0};
+}
+
+bool mmio_read(Cpu& cpu, Gpa gpa, u8* out, u32 size) {
+    ControlBlock& cb = cpu.cb;
+    if (cpu.mmio_rip != cb.state.rip) cpu.mmio_have = 0; // another instruction: the parts of an abandoned read are void
+    cpu.mmio_rip = cb.state.rip;
+    if (cb.io_data_valid && cpu.mmio_have < size) {
+        const u8 piece = mmio_piece(gpa + cpu.mmio_have, size - cpu.mmio_have);
+        std::memcpy(cpu.mmio_data + cpu.mmio_have, &cb.io_data, piece);
+        cpu.mmio_have += piece;
+        cb.io_data_valid = false;
+    }
+    if (cpu.mmio_have >= size) {
+        std::memcpy(out, cpu.mmio_data, size);
+        cpu.mmio_have = 0;
+        return true;
+    }
+    cpu.exit = {};
+    cpu.exit.reason = ExitReason::mmio;
+    cpu.exit.gpa = gpa + cpu.mmio_have;
+    cpu.exit.size = mmio_piece(cpu.exit.gpa, size - cpu.mmio_have);
+    cpu.pending = {Pending::Kind::exit, Vector::ud, false, 0, 0};
+    return false;
+}
+
+void mmio_write(Cpu& cpu, Gpa gpa, const u8* in, u32 size) {
+    for (u32 at = 0; at < size;) {
+        const u8 piece = mmio_piece(gpa + at, size - at);
+        u64 data = 0;
+        std::memcpy(&data, in + at, piece);
+        if (!cpu.deferred_exit) {
+            cpu.exit = {};
+            cpu.exit.reason = ExitReason::mmio;
+            cpu.exit.write = true;
+            cpu.exit.gpa = gpa + at;
+            cpu.exit.size = piece;
+            cpu.exit.data = data;
+            cpu.deferred_exit = true;
+        } else if (cpu.mmio_write_count < std::size(cpu.mmio_writes)) {
+            cpu.mmio_writes[cpu.mmio_write_count++] = {gpa + at, data, piece};
+        }
+        at += piece;
+    }
+}
+
+} // namespace gnomon::processor::soft

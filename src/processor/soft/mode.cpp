@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "processor/soft/mode.h"
+
+namespace gnomon::processor::soft {
+
+Mode Mode::of(const Cpu& cpu) {
+    const RegisterBlock& s = cpu.cb.state;
+    u16 bits = 0;
+    if (cpu.cb.monitor_mode)
+        bits = static_cast<u16>(TlbSet::monitor);
+    else if (s.cpl() == 3)
+        bits = static_cast<u16>(TlbSet::user);
+    else if ((s.cr4 & cr4::smap) != 0 && (s.rflags & rflags::ac) == 0)
+        bits = static_cast<u16>(TlbSet::supervisor);
+    else
+        bits = static_cast<u16>(TlbSet::supervisor_ac);
+
+    if (s.code64()) {
+        bits |= code64 | flat;
+    } else {
+        if (!s.segment[seg_cs].has(Segment::db)) bits |= code16;
+        if (!s.segment[seg_ss].has(Segment::db)) bits |= stack16;
+        if ((s.segment[seg_es].base | s.segment[seg_cs].base | s.segment[seg_ss].base |
+             s.segment[seg_ds].base) == 0)
+            bits |= flat;
+    }
+    const bool ts = (s.cr0 & cr0::ts) != 0, em = (s.cr0 & cr0::em) != 0;
+    if (ts) bits |= task_switched;
+    if (!ts && !em) bits |= fpu;
+    if (!ts && !em && (s.cr4 & cr4::osfxsr) != 0) bits |= sse;
+    constexpr u64 avx_state = xcr0::avx | xcr0::sse;
+    if (!ts && (s.cr4 & cr4::osxsave) != 0 && (s.xcr0 & avx_state) == avx_state) bits |= avx;
+    if ((s.rflags & rflags::tf) != 0 || cpu.single_step_once) bits |= single;
+    return Mode{bits};
+}
+
+} // namespace gnomon::processor::soft

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "processor/soft/reencoder.h"
+
+namespace gnomon::processor::soft {
+
+namespace {
+
+constexpr u8 none = Instruction::no_register;
+
+bool has(const DecodedInstruction& d, ZydisInstructionAttributes attribute) {
+    return (d.z.attributes & attribute) != 0;
+}
+
+bool is_dropped_prefix(u8 prefix, bool code64) {
+    switch (prefix) {
+    case 0x26:
+    case 0x2e:
+    case 0x36:
+    case 0x3e:
+    case 0x64:
+    case 0x65:
+    case 0x67: return true; // clang-format off
+    default: return code64 && (prefix & 0xf0) == 0x40; // clang-format on
+    }
+}
+
+/// The fields that REX or VEX extend, complete (0-15).
+struct Fields {
+    u8 reg, rm, index, vvvv;
+    bool w, l;
+    u8 pp, map;
+};
+
+Fields guest_fields(const DecodedInstruction& d) {
+    Fields f{};
+    f.reg = static_cast<u8>(d.z.raw.modrm.reg);
+    f.rm = static_cast<u8>(d.z.raw.modrm.rm);
+    if (d.z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) {
+        const u8* vex = d.bytes + d.z.raw.vex.offset;
+        const bool three = vex[0] == 0xc4;
+        const u8 last = three ? vex[2] : vex[1];
+        f.vvvv = static_cast<u8>(~last >> 3 & 15);
+        f.l = (last & 4) != 0;
+        f.pp = last & 3;
+        f.w = three && (last & 0x80) != 0;
+        f.map = three ? vex[1] & 31 : 1;
+        if ((vex[1] & 0x80) == 0) f.reg |= 8;
+        if (three && (vex[1] & 0x20) == 0) f.rm |= 8;
+        return f;
+    }
+    f.w = d.z.raw.rex.W != 0;
+    if (d.z.raw.rex.R != 0) f.reg |= 8;
+    if (d.z.raw.rex.B != 0) f.rm |= 8;
+    return f;
+}
+
+/// Whether the register sits in the low bits of the opcode.
+bool register_in_opcode(const DecodedInstruction& d) {
+    for (unsigned i = 0; i < d.z.operand_count_visible; ++i)
+        if (d.operands[i].encoding == ZYDIS_OPERAND_ENCODING_OPCODE &&
+            d.operands[i].type == ZYDIS_OPERAND_TYPE_REGISTER)
+            return true;
+    return false;
+}
+
+Fields host_fields(const DecodedInstruction& d, HostRegisters r, HostMemory memory) {
+    Fields f = guest_fields(d);
+    if (r.reg != none) f.reg = r.reg;
+    if (register_in_opcode(d)) {
+        f.rm =
+            r.rm != none ? r.rm : static_cast<u8>((d.z.opcode & 7) | (d.z.raw.rex.B != 0 ? 8 : 0));
+    } else if (memory == HostMemory::page_and_offset) {
+        f.rm = 14;
+        f.index = 13;
+    } else if (memory == HostMemory::address) {
+        f.rm = 14;
+    } else if (r.rm != none) {
+        f.rm = r.rm;
+    }
+    if (r.vvvv != none) f.vvvv = r.vvvv;
+    return f;
+}
+
+void emit_modrm(Assembler& a, const Fields& f, HostMemory memory) {
+    const u8 reg = static_cast<u8>((f.reg & 7) << 3);
+    switch (memory) {
+    case HostMemory::none: a.db(0xc0U | reg | (f.rm & 7U)); break;
+    case HostMemory::address: a.db(0x00U | reg | 6U); break;                        // [R14]
+    case HostMemory::page_and_offset: a.db(0x04U | reg), a.db(5U << 3 | 6U); break; // [R14 + R13]
+    }
+}
+
+void emit_immediates(Assembler& a, const DecodedInstruction& d) {
+    if (d.z.raw.imm[0].size == 0) return;
+    for (u8 i = d.z.raw.imm[0].offset; i < d.z.length; ++i)
+        a.db(d.bytes[i]);
+}
+
+} // namespace
+
+bool needs_rex(const DecodedInstruction& d, HostRegisters registers, HostMemory memory) {
+    const Fields f = host_fields(d, registers, memory);
+    return has(d, ZYDIS_ATTRIB_HAS_REX) || ((f.reg | f.rm | f.index) & 8) != 0;
+}
+
+void reencode(Assembler& a, const DecodedInstruction& d, HostRegisters registers,
+              HostMemory memory) {
+    const Fields f = host_fields(d, registers, memory);
+    if (d.z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) {
+        const u8 last = static_cast<u8>((~f.vvvv & 15) << 3 | (f.l ? 4 : 0) | f.pp);
+        if (f.map == 1 && !f.w && ((f.rm | f.index) & 8) == 0) {
+            a.db(0xc5), a.db(((f.reg & 8) != 0 ? 0 : 0x80U) | last);
+        } else {
+            a.db(0xc4);
+            a.db(((f.reg & 8) != 0 ? 0 : 0x80U) | ((f.index & 8) != 0 ? 0 : 0x40U) |
+                 ((f.rm & 8) != 0 ? 0 : 0x20U) | f.map);
+            a.db((f.w ? 0x80U : 0) | last);
+        }
+        a.db(d.z.opcode);
+        if (has(d, ZYDIS_ATTRIB_HAS_MODRM)) emit_modrm(a, f, memory);
+        emit_immediates(a, d);
+        return;
+    }
+
+    for (u8 i = 0; i < d.z.raw.prefix_count; ++i)
+        if (!is_dropped_prefix(d.z.raw.prefixes[i].value, d.compact.code64))
+            a.db(d.z.raw.prefixes[i].value);
+    // INC and DEC with the register in the opcode are REX prefixes in 64-bit code: use their ModRM
+    // forms.
+    const bool short_inc = !d.compact.code64 && d.z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT &&
+                           (d.z.opcode & 0xf0) == 0x40;
+    const u8 rex = static_cast<u8>((f.w ? 8 : 0) | (!short_inc && (f.reg & 8) != 0 ? 4 : 0) |
+                                   ((f.index & 8) != 0 ? 2 : 0) | ((f.rm & 8) != 0 ? 1 : 0));
+    if (rex != 0 || has(d, ZYDIS_ATTRIB_HAS_REX)) a.db(0x40U | rex);
+    if (short_inc) {
+        a.db(0xff), a.db(0xc0U | (d.z.opcode & 8) | (f.rm & 7U));
+        return;
+    }
+    switch (d.z.opcode_map) {
+    case ZYDIS_OPCODE_MAP_0F: a.db(0x0f); break;
+    case ZYDIS_OPCODE_MAP_0F38: a.db(0x0f), a.db(0x38); break;
+    case ZYDIS_OPCODE_MAP_0F3A: a.db(0x0f), a.db(0x3a); break;
+    default: break;
+    }
+    if (register_in_opcode(d))
+        a.db((d.z.opcode & 0xf8U) | (f.rm & 7U));
+    else
+        a.db(d.z.opcode);
+    if (has(d, ZYDIS_ATTRIB_HAS_MODRM)) emit_modrm(a, f, memory);
+    emit_immediates(a, d);
+}
+
+} // namespace gnomon::processor::soft

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "processor/soft/slow_access.h"
+
+#include "processor/soft/mmu.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace gnomon::processor::soft {
+
+namespace {
+
+int go_on(Cpu& cpu, u32 host, u64 r13, const void* r14) {
+    cpu.next_host = host;
+    cpu.next_r13 = r13;
+    cpu.next_r14 = reinterpret_cast<u64>(r14);
+    return 0;
+}
+
+/// The cold twin: a copy of the operation, which is position-independent, followed by the commit.
+/// @return its address, or 0 if the cache has no room.
+u32 make_twin(CodeCache& cache, const AccessSite& site, u32 commit_thunk, const AccessSite* address) {
+    constexpr std::size_t room = 256;
+    const std::size_t size = site.after - site.cont;
+    if (cache.room() < size + room) return 0;
+    Assembler a(cache, size + room);
+    const u32 begin = a.here();
+    a.db(cache.writable(site.cont), size);
+    a.mov(Xbyak::util::r14, reinterpret_cast<std::uintptr_t>(address));
+    a.jump_to(commit_thunk);
+    cache.add_twin(begin, a.here(), site.page_offset);
+    cache.advance(a.getSize());
+    return begin;
+}
+
+} // namespace
+
+int resolve_access(Cpu& cpu, Gva address, AccessSite& site, u32 commit_thunk) {
+    ++cpu.statistics.slow_accesses;
+    cpu.cb.state.rip = cpu.page_base + site.page_offset;
+    if (!site.code64) cpu.cb.state.rip &= 0xffffffff;
+    cpu.pending.kind = Pending::Kind::none;
+    const u32 size = site.size;
+    if (!Cpu::canonical(address.value()) || !Cpu::canonical(address.value() + size - 1)) {
+        cpu.raise(site.stack ? Vector::ss : Vector::gp, 0);
+        return static_cast<int>(Leave::fault);
+    }
+
+    Cpu::SlowAccess& slow = cpu.slow;
+    const u32 first = static_cast<u32>(std::min<u64>(size, page_size - address.page_offset()));
+    const unsigned pages = first < size ? 2 : 1;
+    Walk found[2];
+    for (unsigned n = 0; n < pages; ++n) {
+        const Gva at = n == 0 ? address : address + first;
+        found[n] = walk(cpu, at, site.write ? Reach::write : Reach::read, site.set);
+        if (found[n].kind == Walk::Kind::fault) {
+            leave_for_page_fault(cpu, at, found[n].error_code, false);
+            cpu.exit.instruction_length = site.length;
+            return static_cast<int>(Leave::fault);
+        }
+        if (found[n].kind == Walk::Kind::ram) fill_tlb(cpu, site.set, at, found[n]);
+    }
+    const bool ram = found[0].kind == Walk::Kind::ram && (pages == 1 || found[1].kind == Walk::Kind::ram);
+    const bool traced = site.write && (found[0].traced || (pages == 2 && found[1].traced));
+    if (traced && !write_buffer_has_room(cpu)) {
+        cpu.exit = {};
+        cpu.exit.reason = ExitReason::write_buffer_full;
+        cpu.pending = {Pending::Kind::exit, Vector::ud, false, 0, 0};
+        return static_cast<int>(Leave::fault);
+    }
+
+    if (!site.write && ram && pages == 1) return go_on(cpu, site.cont, address.page_offset(), found[0].host);
+
+    slow = {};
+    slow.size = size;
+    slow.write = site.write;
+    slow.traced = traced;
+    slow.first_size = first;
+    for (unsigned n = 0; n < pages; ++n) {
+        const Gva at = n == 0 ? address : address + first;
+        slow.gpa[n] = found[n].frame + at.page_offset();
+        slow.host[n] = found[n].kind == Walk::Kind::ram ? found[n].host + at.page_offset() : nullptr;
+    }
+    if (pages == 2) ++cpu.statistics.straddles;
+    const auto second_size = size - first;
+
+    // Reads come first, into the bounce line if the place is not one piece of RAM. The line keeps the alignment.
+    slow.bounced = !ram || pages == 2;
+    u8* const line = cpu.bounce + 64 + (address.value() & 63);
+    if (slow.bounced) {
+        u8 content[64] = {};
+        if (site.read || ram) {
+            for (unsigned n = 0; n < pages; ++n) {
+                u8* const to = content + (n == 0 ? 0 : first);
+                const u32 piece = n == 0 ? first : second_size;
+                if (slow.host[n] != nullptr) std::memcpy(to, slow.host[n], piece);
+                else if (site.read && !mmio_read(cpu, slow.gpa[n], to, piece)) return static_cast<int>(Leave::fault);
+            }
+        }
+        std::memcpy(line, content, size);
+        std::memcpy(slow.before, content, size);
+        if (!site.write) return go_on(cpu, site.cont, 0, line);
+    } else if (traced) {
+        std::memcpy(slow.before, slow.host[0], size);
+    }
+
+    // A write. Translated code that it changes goes first, so that nothing stale can be entered afterwards.
+    cpu.code_changed = false;
+    for (unsigned n = 0; n < pages; ++n)
+        if (slow.host[n] != nullptr) note_code_write(cpu, slow.gpa[n], n == 0 ? first : second_size);
+    slow.code_written = cpu.code_changed;
+    cpu.code_changed = false;
+    if (!slow.bounced && !traced && !slow.code_written)
+        return go_on(cpu, site.cont, address.page_offset(), found[0].host);
+
+    if (site.twin == 0) site.twin = make_twin(*cpu.code_cache, site, commit_thunk, &site);
+    if (site.twin == 0) {
+        cpu.flush_wanted = true; // run the instruction again in an empty cache
+        return static_cast<int>(Leave::state);
+    }
+    if (slow.bounced) return go_on(cpu, site.twin, 0, line);
+    return go_on(cpu, site.twin, address.page_offset(), found[0].host);
+}
+
+int commit_access(Cpu& cpu, AccessSite& site) {
+    Cpu::SlowAccess& slow = cpu.slow;
+    const u32 second_size = slow.size - slow.first_size;
+    const unsigned pages = second_size != 0 ? 2 : 1;
+    u8 after[64] = {};
+    if (slow.bounced) {
+        // The line's place follows from the address's low bits, and pages are 64-byte aligned.
+        std::memcpy(after, cpu.bounce + 64 + (slow.gpa[0].value() & 63), slow.size);
+    } else {
+        std::memcpy(after, slow.host[0], slow.size);
+    }
+    for (unsigned n = 0; n < pages; ++n) {
+        const u32 at = n == 0 ? 0 : slow.first_size;
+        const u32 piece = n == 0 ? slow.first_size : second_size;
+        if (slow.bounced) {
+            if (slow.host[n] != nullptr) std::memcpy(slow.host[n], after + at, piece);
+            else mmio_write(cpu, slow.gpa[n], after + at, piece);
+        }
+        if (slow.traced && slow.host[n] != nullptr) record_write(cpu, slow.gpa[n], slow.before + at, after + at, piece);
+    }
+    if (cpu.deferred_exit || slow.code_written) {
+        if (site.completes) {
+            cpu.cb.state.rip = cpu.page_base + site.page_offset + site.length;
+            if (!site.code64) cpu.cb.state.rip &= 0xffffffff;
+            return static_cast<int>(Leave::state);
+        }
+        cpu.poll = 1; // the branch of the CALL comes first; the deferred exit is taken after it
+    }
+    return go_on(cpu, site.after, 0, nullptr);
+}
+
+} // namespace gnomon::processor::soft

@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "processor/soft/soft_processor.h"
+
+#include "base/verify.h"
+#include "processor/soft/events.h"
+#include "processor/soft/host_faults.h"
+#include "processor/soft/mmu.h"
+#include "processor/soft/slow_access.h"
+#include "processor/soft/thunks.h"
+
+#include <algorithm>
+#include <asm/prctl.h>
+#include <csignal>
+#include <cstring>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace gnomon::processor::soft {
+
+namespace {
+
+/// The Cpu that this thread's GS base points to. Nothing else in a 64-bit Linux process uses GS.
+thread_local const Cpu* gs_owner = nullptr;
+/// For the thunk targets, which get only the Cpu: where a commit jumps to.
+u32 commit_thunk_of(const Cpu& cpu) { return cpu.commit_thunk; }
+
+void merge_flags(Cpu& cpu) {
+    cpu.cb.state.rflags =
+        (cpu.cb.state.rflags & ~rflags::arithmetic) | (cpu.host_flags & rflags::arithmetic) | rflags::fixed1;
+}
+void split_flags(Cpu& cpu) { cpu.host_flags = (cpu.cb.state.rflags & rflags::arithmetic) | rflags::fixed1; }
+
+} // namespace
+
+Result<std::unique_ptr<SoftProcessor>> SoftProcessor::create(const SoftProcessorOptions& options) {
+    std::unique_ptr<SoftProcessor> p(new SoftProcessor);
+    p->m_features = FeatureSet::of_host();
+    auto cache = CodeCache::create(options.code_cache_bytes);
+    if (!cache) return tl::unexpected(cache.error());
+    p->m_cache = std::move(*cache);
+    p->m_cpu = std::make_unique<Cpu>();
+    p->m_cpu->code_cache = p->m_cache.get();
+    p->m_thunks = make_thunks(*p->m_cache, {on_slow_access, on_commit, on_helper}, p->m_features.has(Feature::avx));
+    p->m_cpu->commit_thunk = p->m_thunks.commit;
+    p->m_translator = std::make_unique<Translator>(*p->m_cache, p->m_features);
+    p->m_translator->set_thunks(p->m_thunks);
+    flush_tlb(*p->m_cpu);
+    install_fault_handlers();
+    return p;
+}
+
+SoftProcessor::~SoftProcessor() {
+    if (gs_owner == m_cpu.get()) gs_owner = nullptr;
+}
+
+void SoftProcessor::kick() {
+    m_kicked.store(true);
+    std::atomic_ref(m_cpu->poll).store(1);
+}
+
+void SoftProcessor::invalidate_tlb() { flush_tlb(*m_cpu); }
+void SoftProcessor::invalidate_tlb(Gva gva) { flush_tlb(*m_cpu, gva); }
+
+void SoftProcessor::revoke_writes(Gpa gpa) {
+    if (const Hva host = frame_host(m_cpu->cb, gpa.page())) soft::revoke_writes(*m_cpu, host);
+}
+
+void SoftProcessor::invalidate_code(Gpa gpa, u64 size) {
+    const u64 end = gpa.value() + size;
+    for (u64 page = gpa.page().value(); page < end; page += page_size) m_cache->drop(Gpa(page));
+}
+
+void SoftProcessor::activate() {
+    if (gs_owner == m_cpu.get()) return;
+    VERIFY(::syscall(SYS_arch_prctl, ARCH_SET_GS, m_cpu.get()) == 0);
+    gs_owner = m_cpu.get();
+}
+
+void SoftProcessor::flush_code() {
+    m_cache->flush();
+    for (unsigned s = 0; s < tlb_set_count; ++s) flush_fetch(*m_cpu, static_cast<TlbSet>(s));
+    m_cpu->flush_wanted = false;
+    ++m_cpu->statistics.cache_flushes;
+}
+
+// ---------------------------------------------------------------- calls from translated code
+
+int SoftProcessor::on_slow_access(Cpu* cpu, u64 r13, void* site) {
+    return resolve_access(*cpu, Gva(r13), *static_cast<AccessSite*>(site), commit_thunk_of(*cpu));
+}
+
+int SoftProcessor::on_commit(Cpu* cpu, u64, void* site) { return commit_access(*cpu, *static_cast<AccessSite*>(site)); }
+
+int SoftProcessor::on_helper(Cpu* cpu, u64, void* site_pointer) {
+    const HelperSite& site = *static_cast<const HelperSite*>(site_pointer);
+    RegisterBlock& s = cpu->cb.state;
+    ++cpu->statistics.helper_calls;
+    s.rip = cpu->page_base + site.instruction.page_offset;
+    if (!site.instruction.code64) s.rip &= 0xffffffff;
+    merge_flags(*cpu);
+    cpu->pending.kind = Pending::Kind::none;
+    cpu->code_changed = false;
+    if (site.extended) export_extended_state(*cpu);
+    const HelperResult result = site.helper(*cpu, site.instruction);
+    if (site.extended) import_extended_state(*cpu);
+    split_flags(*cpu);
+    switch (result) {
+    case HelperResult::next:
+        cpu->cb.interrupt_shadow = false;
+        cpu->single_step_once = false;
+        if (cpu->deferred_exit || cpu->code_changed) {
+            s.rip += site.instruction.length;
+            if (!site.instruction.code64) s.rip &= 0xffffffff;
+            return static_cast<int>(Leave::state);
+        }
+        [[fallthrough]];
+    case HelperResult::next_here: cpu->next_host = site.continuation; return 0;
+    case HelperResult::dispatch: return static_cast<int>(Leave::state);
+    case HelperResult::fault: return static_cast<int>(Leave::fault);
+    case HelperResult::exit: return static_cast<int>(Leave::exit);
+    }
+    return static_cast<int>(Leave::state);
+}
+
+// ---------------------------------------------------------------- finding code
+
+void SoftProcessor::prepare_code_frame(Gpa frame, Hva host) {
+    // Before the bytes are read, nobody may hold a cached right to change them unseen.
+    if (!m_cache->has_code(frame)) soft::revoke_writes(*m_cpu, host);
+}
+
+SoftProcessor::Target SoftProcessor::find_target() {
+    Cpu& cpu = *m_cpu;
+    const u64 rip = cpu.cb.state.rip;
+    const Mode mode = Mode::of(cpu);
+    const TlbSet set = mode.set();
+    const auto set_index = static_cast<unsigned>(set);
+    if (m_fetch_mode[set_index] != mode.bits) {
+        flush_fetch(cpu, set);
+        m_fetch_mode[set_index] = mode.bits;
+    }
+    cpu.pending.kind = Pending::Kind::none;
+    if (!Cpu::canonical(rip)) {
+        cpu.raise(Vector::gp, 0);
+        return {};
+    }
+    const Gva gva(rip);
+    cpu.page_base = gva.page().value();
+    const auto offset = static_cast<u16>(gva.page_offset());
+
+    Tlb& t = cpu.tlb[set_index];
+    const u64 i = gva.frame_number() % tlb_size;
+    const u64 tag = ~gva.page().value() + 1;
+    if (t.fetch_tag[i] == tag) {
+        // SAFETY: fetch_code was filled below with the entry table of a live PageCode.
+        const u32 entry = reinterpret_cast<const u32*>(t.fetch_code[i])[offset];
+        if (entry != m_thunks.entry_miss) return {entry, nullptr};
+    }
+    const Walk found = walk(cpu, gva, Reach::execute, set);
+    if (found.kind == Walk::Kind::fault) {
+        leave_for_page_fault(cpu, gva, found.error_code, false);
+        return {};
+    }
+    if (found.kind == Walk::Kind::mmio) {
+        cpu.raise(Vector::gp, 0); // there is no code behind device registers
+        return {};
+    }
+    PageCode* page = &m_cache->page(found.frame, mode);
+    Target target{m_cache->entry(*page, offset), page};
+    if (target.entry == 0) {
+        target = translate_target(found.frame, found.host, *page, offset);
+        if (target.entry == 0) return target;
+        page = target.page;
+    }
+    t.fetch_tag[i] = tag;
+    t.fetch_code[i] = reinterpret_cast<u64>(page->entries.get());
+    t.fetch_page[i] = cpu.page_base;
+    return target;
+}
+
+SoftProcessor::Target SoftProcessor::translate_target(Gpa frame, Hva host, PageCode& first_page, u16 offset) {
+    Cpu& cpu = *m_cpu;
+    PageCode* page = &first_page;
+    const Mode mode = page->mode;
+    CodeBytes bytes;
+    bytes.page = reinterpret_cast<const u8*>(host);
+    prepare_code_frame(frame, host);
+    for (bool retried = false;; retried = true) {
+        const Translation t = m_translator->translate(cpu, *page, offset, bytes);
+        switch (t.kind) {
+        case Translation::Kind::done: return {t.entry, page};
+        case Translation::Kind::cache_full:
+            VERIFY(!retried || bytes.second != nullptr);
+            flush_code();
+            page = &m_cache->page(frame, mode);
+            continue;
+        case Translation::Kind::needs_second: {
+            const Gva second(cpu.page_base + page_size);
+            const Walk found = walk(cpu, second, Reach::execute, mode.set());
+            if (found.kind == Walk::Kind::fault) {
+                leave_for_page_fault(cpu, second, found.error_code, false);
+                return {};
+            }
+            if (found.kind == Walk::Kind::mmio) {
+                cpu.raise(Vector::gp, 0);
+                return {};
+            }
+            if (const u32 entry = m_cache->straddling_entry(*page, offset, found.frame); entry != 0) return {entry, page};
+            prepare_code_frame(found.frame, found.host);
+            bytes.second = reinterpret_cast<const u8*>(found.host);
+            bytes.second_frame = found.frame;
+            continue;
+        }
+        }
+    }
+}
+
+void SoftProcessor::link(void* site_pointer, const Target& target) {
+    const LinkSite& site = *static_cast<const LinkSite*>(site_pointer);
+    // The target of the same page, still the one that the branch meant, and findable.
+    const u32 entry = m_cache->entry(*site.page, site.target);
+    if (entry == 0 || entry != target.entry) return;
+    const Block* block = m_cache->containing(entry);
+    if (block == nullptr) return;
+    Assembler::patch(*m_cache, site.jump, site.polled ? block->entry : block->plain_entry);
+    ++m_cpu->statistics.links;
+}
+
+// ---------------------------------------------------------------- events
+
+void SoftProcessor::raise_pending() {
+    ControlBlock& cb = m_cpu->cb;
+    const Pending& p = m_cpu->pending;
+    cb.injection = {};
+    cb.injection.kind = Injection::Kind::exception;
+    cb.injection.vector = static_cast<u8>(p.vector);
+    cb.injection.has_error_code = p.has_error_code;
+    cb.injection.error_code = p.error_code;
+    if (p.vector == Vector::db) cb.state.dr[6] |= p.dr6;
+}
+
+bool SoftProcessor::deliver() {
+    Cpu& cpu = *m_cpu;
+    cpu.pending.kind = Pending::Kind::none;
+    const HelperResult result = deliver_event(cpu);
+    split_flags(cpu);
+    if (result != HelperResult::fault) {
+        cpu.cb.interrupt_shadow = false;
+        cpu.single_step_once = false;
+        return false;
+    }
+    if (cpu.pending.kind == Pending::Kind::exit) {
+        cpu.exit.during_delivery = true;
+        return true;
+    }
+    const Injection first = cpu.cb.injection;
+    raise_pending();
+    if (const auto combined = combine_exceptions(first, cpu.cb.injection)) {
+        cpu.cb.injection = *combined;
+        return false;
+    }
+    cpu.exit = {};
+    cpu.exit.reason = ExitReason::triple_fault;
+    return true;
+}
+
+void SoftProcessor::raise_host_fault() {
+    Cpu& cpu = *m_cpu;
+    const auto offset = m_cache->guest_offset(static_cast<u32>(cpu.fault_host_pc));
+    VERIFY(offset.has_value());
+    cpu.cb.state.rip = cpu.page_base + *offset;
+    if (!cpu.cb.state.code64()) cpu.cb.state.rip &= 0xffffffff;
+    if (cpu.fault_signal == SIGFPE) {
+        cpu.raise(Vector::de);
+    } else if (cpu.fault_signal == SIGILL) {
+        cpu.raise(Vector::ud);
+    } else if (cpu.fault_signal == SIGSEGV) {
+        cpu.raise(Vector::gp, 0);
+    } else {
+        u16 status = 0;
+        asm volatile("fnstsw %0" : "=a"(status));
+        if ((status & 0x80) != 0) cpu.raise(Vector::mf);
+        else if ((cpu.cb.state.cr4 & cr4::osxmmexcpt) != 0) cpu.raise(Vector::xm);
+        else cpu.raise(Vector::ud);
+    }
+}
+
+// ---------------------------------------------------------------- the loop
+
+Exit SoftProcessor::enter() {
+    Cpu& cpu = *m_cpu;
+    ControlBlock& cb = cpu.cb;
+    VERIFY(cb.write_buffer.capacity >= 2 * record_reserve);
+    activate();
+    if (!std::equal(std::begin(m_hooks), std::end(m_hooks), std::begin(cb.execution_hook))) {
+        flush_code();
+        std::copy(std::begin(cb.execution_hook), std::end(cb.execution_hook), std::begin(m_hooks));
+    }
+    if (cpu.mmio_write_count > 0) { // further pieces of a wide MMIO write
+        Exit exit;
+        exit.reason = ExitReason::mmio;
+        exit.write = true;
+        exit.gpa = cpu.mmio_writes[0].gpa;
+        exit.size = cpu.mmio_writes[0].size;
+        exit.data = cpu.mmio_writes[0].data;
+        std::move(std::begin(cpu.mmio_writes) + 1, std::begin(cpu.mmio_writes) + cpu.mmio_write_count,
+                  std::begin(cpu.mmio_writes));
+        --cpu.mmio_write_count;
+        return exit;
+    }
+    FaultScope faults(cpu, *m_cache, m_thunks.host_fault);
+    import_extended_state(cpu);
+    split_flags(cpu);
+    void* link_site = nullptr;
+
+    const auto leave = [&] {
+        merge_flags(cpu);
+        export_extended_state(cpu);
+        return cpu.exit;
+    };
+    const auto leave_for = [&](ExitReason reason) {
+        cpu.exit = {};
+        cpu.exit.reason = reason;
+        return leave();
+    };
+
+    for (;;) {
+        if (cpu.deferred_exit) {
+            cpu.deferred_exit = false;
+            return leave();
+        }
+        if (cpu.flush_wanted) {
+            flush_code();
+            link_site = nullptr;
+        }
+        std::atomic_ref(cpu.poll).store(0);
+        // An instruction that has got its I/O data runs to its end first, and nothing is delivered in monitor mode.
+        if (!cb.io_data_valid && !cb.monitor_mode) {
+            if (m_kicked.exchange(false)) return leave_for(ExitReason::kicked);
+            if (cb.injection.kind != Injection::Kind::none) {
+                link_site = nullptr;
+                merge_flags(cpu);
+                if (deliver()) return leave();
+                continue;
+            }
+            if (cb.interrupt_window && (cb.state.rflags & rflags::if_) != 0 && !cb.interrupt_shadow)
+                return leave_for(ExitReason::interrupt_window);
+        }
+
+        const u64 flushes = cpu.statistics.cache_flushes;
+        const Target target = find_target();
+        if (cpu.statistics.cache_flushes != flushes) link_site = nullptr; // its storage is gone
+        if (target.entry == 0) {
+            if (cpu.pending.kind == Pending::Kind::exit) return leave();
+            raise_pending();
+            continue;
+        }
+        if (link_site != nullptr) {
+            link(link_site, target);
+            link_site = nullptr;
+        }
+
+        const bool step_once = cpu.single_step_once, shadow = cb.interrupt_shadow;
+        const bool trap = (cb.state.rflags & rflags::tf) != 0;
+        const unsigned cpl = cb.state.cpl();
+        const u64 rip = cb.state.rip;
+        cpu.single_step_once = false;
+        cb.interrupt_shadow = false;
+        ++cpu.statistics.dispatches;
+        const auto reason = static_cast<Leave>(m_thunks.run(target.entry));
+        merge_flags(cpu);
+
+        switch (reason) {
+        case Leave::link: link_site = cpu.site; [[fallthrough]];
+        case Leave::dispatch: cb.state.rip = cpu.resume_rip; break;
+        case Leave::state: break;
+        case Leave::exit: return leave();
+        case Leave::host_fault: raise_host_fault(); [[fallthrough]];
+        case Leave::fault:
+            cpu.single_step_once = step_once;
+            cb.interrupt_shadow = shadow;
+            if (cpu.pending.kind == Pending::Kind::exit) return leave();
+            raise_pending();
+            continue;
+        }
+        if ((trap || step_once) && reason == Leave::dispatch && cpu.poll != 0 && cb.state.rip == rip) {
+            cpu.single_step_once = step_once; // kicked before the one instruction was run
+            cb.interrupt_shadow = shadow;
+            continue;
+        }
+        // A completed instruction under TF traps, unless a system call cleared TF on its way in.
+        if (trap && !cb.monitor_mode &&
+            (cpl == cb.state.cpl() || (cb.state.rflags & rflags::tf) != 0 || cpl == 0)) {
+            cpu.raise(Vector::db);
+            cpu.pending.dr6 = u64{1} << 14; // BS
+            raise_pending();
+        }
+    }
+}
+
+} // namespace gnomon::processor::soft

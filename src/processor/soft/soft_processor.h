@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file The software processor: the contract of processor.h, by re-emission.
+#pragma once
+
+#include "processor/processor.h"
+#include "processor/soft/translator.h"
+
+#include <atomic>
+#include <memory>
+
+namespace gnomon::processor::soft {
+
+struct SoftProcessorOptions {
+    std::size_t code_cache_bytes = std::size_t{64} << 20;
+};
+
+class SoftProcessor final : public Processor {
+public:
+    [[nodiscard]] static Result<std::unique_ptr<SoftProcessor>> create(const SoftProcessorOptions& options = {});
+    ~SoftProcessor() override;
+
+    [[nodiscard]] ControlBlock& control_block() override { return m_cpu->cb; }
+    [[nodiscard]] Exit enter() override;
+    void kick() override;
+    void invalidate_tlb() override;
+    void invalidate_tlb(Gva gva) override;
+    void revoke_writes(Gpa gpa) override;
+    void invalidate_code(Gpa gpa, u64 size) override;
+
+    [[nodiscard]] const Cpu::Statistics& statistics() const { return m_cpu->statistics; }
+    /// What the instruction table permits on this host.
+    [[nodiscard]] FeatureSet features() const { return m_features; }
+
+private:
+    SoftProcessor() = default;
+
+    struct Target {
+        u32 entry = 0; ///< 0: Cpu::pending says why not
+        PageCode* page = nullptr;
+    };
+    /// The translation for the current RIP and mode, made if need be.
+    [[nodiscard]] Target find_target();
+    [[nodiscard]] Target translate_target(Gpa frame, Hva host, PageCode& page, u16 offset);
+    void prepare_code_frame(Gpa frame, Hva host);
+    void flush_code();
+    /// Turns Cpu::pending of kind exception into an injection.
+    void raise_pending();
+    /// Delivers the injection; returns true if `enter` must return Cpu::exit.
+    [[nodiscard]] bool deliver();
+    void raise_host_fault();
+    void link(void* site, const Target& target);
+    void activate();
+
+    static int on_slow_access(Cpu* cpu, u64 r13, void* site);
+    static int on_commit(Cpu* cpu, u64 r13, void* site);
+    static int on_helper(Cpu* cpu, u64 r13, void* site);
+
+    FeatureSet m_features;
+    std::unique_ptr<CodeCache> m_cache;
+    std::unique_ptr<Cpu> m_cpu;
+    std::unique_ptr<Translator> m_translator;
+    Thunks m_thunks;
+    std::atomic<bool> m_kicked = false;
+    Gva m_hooks[execution_hook_count];
+    u16 m_fetch_mode[tlb_set_count] = {};
+};
+
+/// Moves the live x87 state and the spilled vector registers to cb.state.extended, and back.
+void export_extended_state(Cpu& cpu);
+void import_extended_state(Cpu& cpu);
+
+} // namespace gnomon::processor::soft

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "processor/soft/thunks.h"
+
+namespace gnomon::processor::soft {
+
+namespace host = Xbyak::util;
+
+namespace {
+
+constexpr std::size_t thunk_room = 16 * 1024;
+
+/// Guest registers that live in host registers of the same name.
+const Xbyak::Reg64* const pinned[] = {&host::rax, &host::rcx, &host::rdx, &host::rbx, nullptr,
+                                      &host::rbp, &host::rsi, &host::rdi, &host::r8,  &host::r9,
+                                      &host::r10, &host::r11, &host::r12};
+
+class ThunkMaker {
+public:
+    ThunkMaker(CodeCache& cache, bool avx) : m(cache, thunk_room), m_avx(avx) {}
+
+    Thunks make(const ThunkTargets& targets) {
+        Thunks t;
+        const u32 run = m.here();
+        make_run();
+        m_leave_saved = m.here();
+        make_leave_saved();
+        t.slow_access = make_call(targets.slow_access);
+        t.commit = make_call(targets.commit);
+        t.helper = make_call(targets.helper);
+
+        t.entry_miss =
+            m.here(); // falls into dispatch_offset: an entry table holds a page offset's place
+        t.dispatch_offset = m.here();
+        m.load(host::r14, GNOMON_CPU(page_base));
+        m.lea(host::r13, m.ptr[host::r13 + host::r14]);
+        t.dispatch = m.here();
+        make_leave(Leave::dispatch);
+
+        t.link = m.here();
+        m.store(GNOMON_CPU(site), host::r14);
+        m.load(host::r14, GNOMON_CPU(page_base));
+        m.lea(host::r13, m.ptr[host::r13 + host::r14]);
+        make_leave(Leave::link);
+
+        t.host_fault = m.here();
+        make_leave(Leave::host_fault);
+
+        m.cache().advance(m.getSize());
+        m.cache().seal_thunks(t.entry_miss);
+        // SAFETY: `run` was assembled just now for this signature.
+        t.run = reinterpret_cast<int (*)(u64)>(static_cast<std::uintptr_t>(run));
+        return t;
+    }
+
+private:
+    void make_run() {
+        for (const auto* r :
+             {&host::rbp, &host::rbx, &host::r12, &host::r13, &host::r14, &host::r15})
+            m.push(*r);
+        m.sub(host::rsp, 8); // translated code runs with RSP aligned to 16
+        m.store(GNOMON_CPU(next_host), host::rdi);
+        restore_vectors();
+        restore_registers();
+        m.jump_through(GNOMON_CPU(next_host));
+    }
+
+    /// Guest registers are saved; EAX = Leave value.
+    void make_leave_saved() {
+        m.add(host::rsp, 8);
+        for (const auto* r :
+             {&host::r15, &host::r14, &host::r13, &host::r12, &host::rbx, &host::rbp})
+            m.pop(*r);
+        m.ret();
+    }
+
+    void make_leave(Leave reason) {
+        save_registers();
+        m.store(GNOMON_CPU(resume_rip), host::r13);
+        save_vectors();
+        m.mov(host::eax, static_cast<u32>(reason));
+        m.jump_to(m_leave_saved);
+    }
+
+    u32 make_call(ThunkTarget target) {
+        const u32 begin = m.here();
+        save_registers();
+        save_vectors();
+        m.load(host::rdi, GNOMON_CPU(self));
+        m.mov(host::rsi, host::r13);
+        m.mov(host::rdx, host::r14);
+        m.mov(host::rax, reinterpret_cast<std::uintptr_t>(target));
+        m.call(host::rax);
+        m.test(host::eax, host::eax);
+        m.jump_if_to(Assembler::nz, m_leave_saved);
+        restore_vectors();
+        restore_registers();
+        m.load(host::r13, GNOMON_CPU(next_r13));
+        m.load(host::r14, GNOMON_CPU(next_r14));
+        m.jump_through(GNOMON_CPU(next_host));
+        return begin;
+    }
+
+    void save_registers() {
+        for (unsigned i = 0; i < std::size(pinned); ++i)
+            if (pinned[i] != nullptr) m.store(gpr_slot(i), *pinned[i]);
+        m.store(gpr_slot(rsp_index), host::r15);
+        m.pushfq();
+        m.db(0x65), m.pop(m.qword[Xbyak::RegExp(std::size_t{GNOMON_CPU(host_flags)})]);
+    }
+
+    void restore_registers() {
+        m.db(0x65), m.push(m.qword[Xbyak::RegExp(std::size_t{GNOMON_CPU(host_flags)})]);
+        m.popfq();
+        m.load(host::r15, gpr_slot(rsp_index));
+        for (unsigned i = 0; i < std::size(pinned); ++i)
+            if (pinned[i] != nullptr) m.load(*pinned[i], gpr_slot(i));
+    }
+
+    void save_vectors() {
+        for (int i = 0; i < 16; ++i) {
+            const std::size_t at = GNOMON_CPU(vector_spill) + 32U * static_cast<unsigned>(i);
+            m.db(0x65);
+            if (m_avx)
+                m.vmovups(m.ptr[Xbyak::RegExp(at)], Xbyak::Ymm(i));
+            else
+                m.movups(m.ptr[Xbyak::RegExp(at)], Xbyak::Xmm(i));
+        }
+        if (m_avx) m.vzeroupper();
+        m.db(0x65), m.stmxcsr(m.dword[Xbyak::RegExp(std::size_t{GNOMON_CPU(guest_mxcsr)})]);
+        m.db(0x65), m.ldmxcsr(m.dword[Xbyak::RegExp(std::size_t{GNOMON_CPU(host_mxcsr)})]);
+    }
+
+    void restore_vectors() {
+        m.db(0x65), m.ldmxcsr(m.dword[Xbyak::RegExp(std::size_t{GNOMON_CPU(guest_mxcsr)})]);
+        for (int i = 0; i < 16; ++i) {
+            const std::size_t at = GNOMON_CPU(vector_spill) + 32U * static_cast<unsigned>(i);
+            m.db(0x65);
+            if (m_avx)
+                m.vmovups(Xbyak::Ymm(i), m.ptr[Xbyak::RegExp(at)]);
+            else
+                m.movups(Xbyak::Xmm(i), m.ptr[Xbyak::RegExp(at)]);
+        }
+    }
+
+    static constexpr unsigned rsp_index = 4;
+    Assembler m;
+    bool m_avx;
+    u32 m_leave_saved = 0;
+};
+
+} // namespace
+
+Thunks make_thunks(CodeCache& cache, const ThunkTargets& targets, bool avx) {
+    return ThunkMaker(cache, avx).make(targets);
+}
+
+} // namespace gnomon::processor::soft

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "processor/soft/translator.h"
+
+#include "base/verify.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace gnomon::processor::soft {
+
+namespace {
+
+/// Upper bound of host code for one block; asked for before one is begun.
+constexpr std::size_t block_room = 96 * 1024;
+
+bool ends_block(const DecodedInstruction& d) {
+    switch (d.disposition.action) {
+    case Action::refuse: case Action::call: case Action::ret: case Action::jump: case Action::loop: case Action::helper_end: return true; // clang-format off
+    default: return false; // clang-format on
+    }
+}
+
+/// Flags that an instruction may need before it is done: those it reads, and all where C++ or a branch may look.
+u16 flags_needed(const DecodedInstruction& d) {
+    switch (d.disposition.action) {
+    case Action::pass: case Action::lea: case Action::nothing: case Action::push: case Action::pop: case Action::leave:
+    case Action::wide_exchange: return d.flags_read; // clang-format off
+    case Action::bit_test: case Action::mov_or_segment: case Action::mov_moffs: { // clang-format on
+        const bool maybe_helper = d.disposition.action != Action::mov_moffs &&
+                                  (d.disposition.action == Action::bit_test ||
+                                   d.z.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT || d.z.opcode == 0x8c || d.z.opcode == 0x8e);
+        return maybe_helper ? u16{rflags::arithmetic} : d.flags_read;
+    }
+    default: return rflags::arithmetic;
+    }
+}
+
+u16 flags_killed(const DecodedInstruction& d) {
+    switch (d.disposition.action) {
+    case Action::pass: case Action::wide_exchange: return d.flags_written; // clang-format off
+    default: return 0; // clang-format on
+    }
+}
+
+} // namespace
+
+Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const CodeBytes& bytes) {
+    if (m_cache.room() < block_room) return {Translation::Kind::cache_full, 0};
+
+    const unsigned limit = page.mode.has(Mode::single) ? 1 : max_instructions;
+    unsigned count = 0;
+    u32 at = offset;
+    bool crossing = false;
+    while (count < limit && at < page_size) {
+        DecodedInstruction& d = m_decoded[count];
+        const std::span<const u8> rest(bytes.page + at, page_size - at);
+        DecodeStatus status = m_decoder.decode(rest, page.mode, static_cast<u16>(at), m_features, d);
+        if (status == DecodeStatus::truncated) {
+            if (count > 0) break;
+            if (bytes.second == nullptr) return {Translation::Kind::needs_second, 0};
+            u8 joined[32] = {};
+            std::memcpy(joined, rest.data(), rest.size());
+            std::memcpy(joined + rest.size(), bytes.second, 16);
+            status = m_decoder.decode(std::span(joined, rest.size() + 16), page.mode, static_cast<u16>(at), m_features, d);
+            crossing = true;
+        }
+        ++count;
+        at += d.compact.length;
+        if (crossing || ends_block(d)) break;
+    }
+    VERIFY(count > 0);
+
+    u16 needed_before[max_instructions];
+    u16 live = rflags::arithmetic;
+    for (unsigned n = count; n-- > 0;) {
+        live = static_cast<u16>((live & ~flags_killed(m_decoded[n])) | flags_needed(m_decoded[n]));
+        needed_before[n] = live;
+    }
+
+    BlockEmitter emitter(m_cache, m_thunks, m_features, page, block_room);
+    emitter.begin_block(offset, needed_before[0] != 0);
+    bool open = true;
+    for (unsigned n = 0; n < count && open; ++n) {
+        const DecodedInstruction& d = m_decoded[n];
+        if (page.mode.set() == TlbSet::supervisor || page.mode.set() == TlbSet::supervisor_ac)
+            for (const Gva hook : cpu.cb.execution_hook)
+                if (hook != Gva() && hook.value() == cpu.page_base + d.compact.page_offset)
+                    emitter.emit_hook_check(d, check_execution_hook);
+        open = emitter.emit(d, needed_before[n] != 0);
+    }
+    if (open) emitter.go_to(at);
+    const Block block = emitter.finish(static_cast<u16>(at - offset));
+    m_cache.advance(emitter.size());
+    m_cache.add(block, emitter.marks(), !crossing);
+    m_cache.note_code_bytes(page.frame, offset, std::min<u32>(at, page_size));
+    if (crossing) {
+        m_cache.note_code_bytes(bytes.second_frame, 0, std::max<u32>(at - static_cast<u32>(page_size), 1));
+        m_cache.add_straddling(page, offset, bytes.second_frame, block.entry);
+    }
+    ++cpu.statistics.translated_blocks;
+    cpu.statistics.translated_instructions += count;
+    return {Translation::Kind::done, block.entry};
+}
+
+} // namespace gnomon::processor::soft

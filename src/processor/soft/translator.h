@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file The translator: from a place in guest memory to a block in the code cache.
+#pragma once
+
+#include "processor/soft/block_emitter.h"
+
+namespace gnomon::processor::soft {
+
+/// Outcome of an attempt to translate.
+struct Translation {
+    enum class Kind {
+        done,         ///< `entry` runs it
+        needs_second, ///< the first instruction crosses the page end: call again with the second page
+        cache_full,   ///< flush the cache and try again
+    };
+    Kind kind = Kind::done;
+    u32 entry = 0;
+};
+
+/// Guest code as host memory: the page, and for a crossing instruction the page after it.
+struct CodeBytes {
+    const u8* page = nullptr;
+    const u8* second = nullptr;
+    Gpa second_frame;
+};
+
+class Translator {
+public:
+    Translator(CodeCache& cache, FeatureSet features) : m_cache(cache), m_features(features) {}
+    void set_thunks(const Thunks& thunks) { m_thunks = thunks; }
+
+    /// Translates the block at `offset` of `page`. The caller has revoked cached rights to write to the frames.
+    [[nodiscard]] Translation translate(Cpu& cpu, PageCode& page, u16 offset, const CodeBytes& bytes);
+
+private:
+    static constexpr unsigned max_instructions = 40;
+
+    CodeCache& m_cache;
+    Thunks m_thunks;
+    FeatureSet m_features;
+    Decoder m_decoder;
+    std::unique_ptr<DecodedInstruction[]> m_decoded = std::make_unique<DecodedInstruction[]>(max_instructions);
+};
+
+} // namespace gnomon::processor::soft
