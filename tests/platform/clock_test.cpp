@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "platform/host_clock.h"
+
+#include <ctime>
+#include <gtest/gtest.h>
+#include <x86intrin.h>
+
+namespace gnomon::platform {
+namespace {
+
+TEST(TickRate, DeadlinesAreReachedExactlyAndNotBefore) {
+    for (const u64 hz : {u64{1}, u64{32'768}, u64{1'193'182}, u64{3'579'545}, u64{2'445'406'000}}) {
+        const TickRate rate(hz);
+        for (const u64 tick : {u64{1}, u64{2}, u64{12'345}, u64{1} << 33}) {
+            EXPECT_GE(rate.ticks(rate.ns(tick)), tick);
+            EXPECT_LT(rate.ticks(rate.ns(tick) - 1), tick);
+        }
+    }
+    EXPECT_EQ(TickRate(0).hz(), 1U);
+    EXPECT_EQ(TickRate(~u64{0}).ticks(~u64{0}), ~u64{0}) << "saturates";
+}
+
+TEST(ManualClock, TscAndTimeAgree) {
+    ManualClock clock(3'000'000'000);
+    clock.advance(1'000);
+    EXPECT_EQ(clock.tsc(), 3'000U);
+    clock.advance_to(500);
+    EXPECT_EQ(clock.now_ns(), 1'000U) << "never backwards";
+}
+
+TEST(HostClock, TscIsTheHostsWithAnOffset) {
+    const HostClock clock(1'000'000'000);
+    const u64 before = __rdtsc() + clock.tsc_offset();
+    const u64 shown = clock.tsc();
+    const u64 after = __rdtsc() + clock.tsc_offset();
+    EXPECT_LE(before, shown);
+    EXPECT_LE(shown, after);
+}
+
+TEST(HostClock, StandsStillWhilePaused) {
+    HostClock clock(1'000'000'000);
+    clock.pause();
+    const u64 paused = clock.tsc();
+    const u64 host = __rdtsc();
+    while (__rdtsc() - host < 5'000'000) {
+    }
+    EXPECT_EQ(clock.tsc(), paused);
+    EXPECT_EQ(clock.now_ns(), paused);
+    clock.pause();
+    clock.resume();
+    EXPECT_LT(clock.tsc() - paused, 5'000'000U) << "the pause is not made up for";
+    EXPECT_EQ(clock.tsc_hz(), 1'000'000'000U);
+}
+
+TEST(HostClock, FrequencyAgreesWithTheHostsTime) {
+    const HostClock clock;
+    timespec a{}, b{};
+    ::clock_gettime(CLOCK_MONOTONIC_RAW, &a);
+    const u64 first = clock.now_ns();
+    const timespec wait{0, 20'000'000};
+    ::nanosleep(&wait, nullptr);
+    const u64 last = clock.now_ns();
+    ::clock_gettime(CLOCK_MONOTONIC_RAW, &b);
+    const double outside =
+        static_cast<double>(b.tv_sec - a.tv_sec) * 1e9 + static_cast<double>(b.tv_nsec - a.tv_nsec);
+    EXPECT_LT(static_cast<double>(last - first), outside * 1.01);
+    EXPECT_GT(static_cast<double>(last - first), 20e6 * 0.99);
+}
+
+} // namespace
+} // namespace gnomon::platform
