@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "monitor/event_thread.h"
+
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+#include <poll.h>
+#include <pthread.h>
+#include <csignal>
+#include <sys/eventfd.h>
+
+namespace gnomon::monitor {
+
+u64 monotonic_ns() {
+    timespec t{};
+    ::clock_gettime(CLOCK_MONOTONIC, &t);
+    return static_cast<u64>(t.tv_sec) * 1'000'000'000 + static_cast<u64>(t.tv_nsec);
+}
+
+Result<std::unique_ptr<EventThread>> EventThread::create(std::function<void()> kick, std::vector<int> descriptors) {
+    std::unique_ptr<EventThread> t(new EventThread);
+    t->m_kick = std::move(kick);
+    t->m_descriptors = std::move(descriptors);
+    t->m_event = FileDescriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!t->m_event) return fail("cannot create an eventfd: {}", std::strerror(errno));
+    // Signals go to the thread that runs the machine.
+    sigset_t all, old;
+    sigfillset(&all);
+    ::pthread_sigmask(SIG_BLOCK, &all, &old);
+    t->m_thread = std::thread([p = t.get()] { p->loop(); });
+    ::pthread_sigmask(SIG_SETMASK, &old, nullptr);
+    return t;
+}
+
+EventThread::~EventThread() {
+    m_stop = true;
+    wake();
+    if (m_thread.joinable()) m_thread.join();
+}
+
+void EventThread::wake() {
+    const u64 one = 1;
+    [[maybe_unused]] const auto written = ::write(m_event.get(), &one, sizeof one); // full means already awake
+}
+
+void EventThread::set_deadline(u64 deadline) {
+    m_deadline.store(deadline);
+    if (deadline < m_sleeping_until.load()) wake();
+}
+
+void EventThread::clear_input() {
+    if (!m_input.exchange(false)) return;
+    wake();
+}
+
+void EventThread::loop() {
+    std::vector<pollfd> fds;
+    while (!m_stop) {
+        // Announced before it is used, so that whoever sets an earlier deadline now wakes us.
+        const u64 deadline = m_deadline.load();
+        m_sleeping_until.store(deadline);
+        if (m_deadline.load() < deadline) continue;
+
+        fds.assign(1, {m_event.get(), POLLIN, 0});
+        if (!m_input)
+            for (const int fd : m_descriptors) fds.push_back({fd, POLLIN, 0});
+        timespec timeout{};
+        const u64 now = monotonic_ns();
+        const u64 wait = deadline > now ? deadline - now : 0;
+        timeout.tv_sec = static_cast<time_t>(wait / 1'000'000'000);
+        timeout.tv_nsec = static_cast<long>(wait % 1'000'000'000);
+        const int ready = ::ppoll(fds.data(), fds.size(), deadline == never ? nullptr : &timeout, nullptr);
+        if (ready > 0) {
+            if ((fds[0].revents & POLLIN) != 0) {
+                u64 count = 0;
+                [[maybe_unused]] const auto got = ::read(m_event.get(), &count, sizeof count);
+            }
+            for (std::size_t i = 1; i < fds.size(); ++i)
+                if (fds[i].revents != 0) m_input = true;
+            if (m_input && fds.size() > 1) m_kick();
+        }
+        if (monotonic_ns() >= m_deadline.load()) {
+            u64 expired = m_deadline.load();
+            // Once a deadline: the machine sets the next.
+            if (expired <= monotonic_ns() && m_deadline.compare_exchange_strong(expired, never)) m_kick();
+        }
+    }
+}
+
+} // namespace gnomon::monitor

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file The thread that interrupts a running processor: at a deadline, or when a descriptor becomes readable.
+///
+/// It only kicks; all work is done by the thread that runs the machine. A later deadline costs that thread nothing, an
+/// earlier one a write to an eventfd.
+#pragma once
+
+#include "base/file_descriptor.h"
+#include "base/result.h"
+#include "base/types.h"
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <vector>
+
+namespace gnomon::monitor {
+
+class EventThread {
+public:
+    static constexpr u64 never = ~u64{0};
+
+    /// @param kick called from the thread; must be safe there. @param descriptors watched for input.
+    [[nodiscard]] static Result<std::unique_ptr<EventThread>> create(std::function<void()> kick,
+                                                                     std::vector<int> descriptors);
+    EventThread(const EventThread&) = delete;
+    EventThread& operator=(const EventThread&) = delete;
+    ~EventThread();
+
+    /// Kick at this time of CLOCK_MONOTONIC, in ns (or `never`).
+    void set_deadline(u64 monotonic_ns);
+    /// Whether input was seen. Descriptors are watched again after `clear_input`.
+    [[nodiscard]] bool input_seen() const { return m_input.load(std::memory_order_acquire); }
+    void clear_input();
+
+private:
+    EventThread() = default;
+    void loop();
+    void wake();
+
+    std::function<void()> m_kick;
+    std::vector<int> m_descriptors;
+    FileDescriptor m_event;
+    std::atomic<u64> m_deadline = never;
+    std::atomic<u64> m_sleeping_until = never;
+    std::atomic<bool> m_input = false, m_stop = false;
+    std::thread m_thread;
+};
+
+/// CLOCK_MONOTONIC in ns.
+[[nodiscard]] u64 monotonic_ns();
+
+} // namespace gnomon::monitor

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "monitor/interposer.h"
+
+#include "base/verify.h"
+
+#include <bit>
+#include <cstring>
+
+namespace gnomon::monitor {
+
+namespace linux_ = guest::linux_;
+using processor::ControlBlock;
+using processor::RegisterBlock;
+
+namespace {
+
+constexpr u32 msr_sysenter_eip = 0x176, msr_lstar = 0xc0000082, msr_cstar = 0xc0000083;
+constexpr unsigned int80_vector = 0x80;
+
+enum Hook : unsigned { hook_return, hook_exit, hook_signal };
+
+constexpr bool canonical(u64 a) { return static_cast<u64>(static_cast<i64>(a << 16) >> 16) == a; }
+
+} // namespace
+
+KernelKnowledge::KernelKnowledge(const guest::KernelImage& image)
+    : m_future(std::async(std::launch::async, [&image]() -> Result<linux_::KernelInfo> {
+                   const auto vmlinux = guest::extract_vmlinux(image);
+                   if (!vmlinux) return tl::unexpected(vmlinux.error());
+                   return linux_::KernelInfo::from_vmlinux(*vmlinux);
+               }).share()) {}
+
+Interposer::Interposer(ControlBlock& block, const GuestMemory& memory, ShadowMmu& shadow, const platform::Clock& clock,
+                       SystemCallObserver& observer, std::shared_ptr<KernelKnowledge> knowledge, AnonymousMapping pages)
+    : m_block(block), m_memory(memory), m_shadow(shadow), m_clock(clock), m_observer(observer),
+      m_knowledge(std::move(knowledge)), m_pages(std::move(pages)), m_code(m_pages.array<u8>()) {
+    // SAFETY: the data pages follow the code page in zero-filled memory; HandlerData is plain integers.
+    m_data = new (m_code + handler_code_size) HandlerData;
+}
+
+Interposer::~Interposer() = default;
+
+Result<std::unique_ptr<Interposer>> Interposer::create(ControlBlock& block, const GuestMemory& memory, ShadowMmu& shadow,
+                                                       const platform::Clock& clock, SystemCallObserver& observer,
+                                                       std::shared_ptr<KernelKnowledge> knowledge) {
+    auto pages = AnonymousMapping::create(handler_code_size + handler_data_size, "the substitute handler");
+    if (!pages) return tl::unexpected(pages.error());
+    std::unique_ptr<Interposer> interposer(
+        new Interposer(block, memory, shadow, clock, observer, std::move(knowledge), std::move(*pages)));
+    if (auto installed = interposer->install(); !installed) return tl::unexpected(installed.error());
+    return interposer;
+}
+
+Result<> Interposer::install() {
+    m_layout = assemble_handler(std::span(m_code, handler_code_size));
+    m_block.monitor_pages = m_pages.base();
+    m_block.monitor_pages_size = m_pages.size();
+    for (u64 at = 0; at < handler_code_size + handler_data_size; at += page_size) {
+        const u64 rights = at < handler_code_size ? 0 : processor::ShadowEntry::writable | processor::ShadowEntry::execute_disable;
+        if (auto mapped = m_shadow.map_monitor_page(Gva(handler_base + at), Gpa(processor::monitor_frame_base + at), rights);
+            !mapped)
+            return mapped;
+    }
+    m_data->current_pointer = handler_base + handler_code_size + offsetof(HandlerData, no_task);
+    for (unsigned n = 0; n < handler_call_numbers; ++n) m_data->action[n] = static_cast<u8>(m_observer.action(n));
+
+    m_block.monitor_mode_begin = Gva(handler_base);
+    m_block.monitor_mode_end = Gva(handler_base + m_layout.end);
+    m_block.state.lstar = handler_base + m_layout.syscall;
+    m_block.state.cstar = handler_base + m_layout.cstar;
+    m_block.state.sysenter_eip = handler_base + m_layout.sysenter;
+    for (const u32 index : {msr_lstar, msr_cstar, msr_sysenter_eip}) {
+        m_block.msr_read_intercept.set(index);
+        m_block.msr_write_intercept.set(index);
+    }
+    m_block.int_intercept.set(int80_vector);
+    return {};
+}
+
+// ---------------------------------------------------------------- M1.2
+
+bool Interposer::owns_msr(u32 index) { return index == msr_lstar || index == msr_cstar || index == msr_sysenter_eip; }
+
+std::optional<u64> Interposer::read_msr(u32 index) const {
+    switch (index) {
+    case msr_lstar: return m_guest_lstar;
+    case msr_cstar: return m_guest_cstar;
+    case msr_sysenter_eip: return m_guest_sysenter;
+    default: return std::nullopt;
+    }
+}
+
+bool Interposer::write_msr(u32 index, u64 value) {
+    if (!canonical(value)) return false;
+    switch (index) {
+    case msr_lstar:
+        m_guest_lstar = m_data->guest_lstar = value;
+        if (value != 0) learn_kernel(value);
+        return true;
+    case msr_cstar: m_guest_cstar = m_data->guest_cstar = value; return true;
+    case msr_sysenter_eip: m_guest_sysenter = m_data->guest_sysenter = value; return true;
+    default: return false;
+    }
+}
+
+/// The guest's own LSTAR says where KASLR put its kernel; from there on its symbols have addresses.
+void Interposer::learn_kernel(u64 lstar) {
+    if (m_knowledge == nullptr || m_info != nullptr) return;
+    const auto complain = [&](const std::string& why) {
+        if (!m_complained) m_observer.knowledge_missing(why);
+        m_complained = true;
+    };
+    const auto& knowledge = m_knowledge->get();
+    if (!knowledge) {
+        complain(knowledge.error().message);
+        return;
+    }
+    const auto slide = knowledge->slide_from(Gva(lstar));
+    if (!slide) {
+        complain("the system-call entry that the guest set is not the kernel image's");
+        return;
+    }
+    m_info = &*knowledge;
+    m_slide = *slide;
+    if (m_info->symbols.init_task) m_probe = *m_info->symbols.init_task + m_slide;
+    if (auto reader = linux_::TaskReader::create(*m_info, m_slide)) m_tasks.emplace(std::move(*reader));
+    else complain(reader.error().message);
+
+    if (m_info->symbols.syscall_exit_to_user_mode)
+        m_block.execution_hook[hook_return] = *m_info->symbols.syscall_exit_to_user_mode + m_slide;
+    else complain("the kernel has no symbol syscall_exit_to_user_mode: returns are not seen");
+    if (m_info->kallsyms != nullptr) {
+        if (const auto do_exit = m_info->kallsyms->lookup("do_exit")) m_block.execution_hook[hook_exit] = *do_exit + m_slide;
+        if (const auto done = m_info->kallsyms->lookup("signal_setup_done"))
+            m_block.execution_hook[hook_signal] = *done + m_slide;
+    }
+}
+
+// ---------------------------------------------------------------- who
+
+std::optional<u64> Interposer::kernel_cr3() const {
+    const u64 cr3 = m_block.state.cr3;
+    if (!m_probe) return std::nullopt;
+    return linux_::kernel_cr3(m_memory, cr3, *m_probe);
+}
+
+Caller Interposer::caller(u64 gs_base) const {
+    Caller c;
+    c.cr3 = m_block.state.cr3 & ~page_offset_mask;
+    if (!m_tasks) return c;
+    const auto cr3 = kernel_cr3();
+    if (!cr3) return c;
+    const linux_::PageTableReader kernel(m_memory, *cr3);
+    if (const auto task = m_tasks->current(kernel, Gva(gs_base))) c.task = m_tasks->identify(kernel, *task);
+    return c;
+}
+
+void Interposer::report_entry(SystemCallAbi abi, u64 number, const std::array<u64, 6>& args, u64 user_ip, u64 gs_base) {
+    drain_ring();
+    SystemCallEntry entry;
+    entry.caller = caller(gs_base);
+    entry.abi = abi;
+    entry.number = number;
+    entry.args = args;
+    entry.user_ip = user_ip;
+    entry.time_ns = m_clock.now_ns();
+    const linux_::PageTableReader user(m_memory, m_block.state.cr3, linux_::PageTableReader::Access::user);
+    m_observer.entered(entry, user);
+}
+
+void Interposer::drain_ring() {
+    HandlerData& d = *m_data;
+    while (d.ring_tail != d.ring_head) {
+        const HandlerEvent event = d.ring[d.ring_tail % handler_ring_size];
+        ++d.ring_tail;
+        SystemCallEntry entry;
+        entry.caller.cr3 = m_block.state.cr3 & ~page_offset_mask;
+        if (m_tasks && event.task != 0)
+            if (const auto cr3 = kernel_cr3())
+                entry.caller.task = m_tasks->identify(linux_::PageTableReader(m_memory, *cr3), Gva(event.task));
+        entry.number = event.number;
+        std::copy(std::begin(event.args), std::end(event.args), entry.args.begin());
+        entry.user_ip = event.user_rip;
+        entry.time_ns = m_clock.now_ns() - (m_clock.tsc() - event.tsc) * 1'000'000 / (m_clock.tsc_hz() / 1000);
+        const linux_::PageTableReader user(m_memory, m_block.state.cr3, linux_::PageTableReader::Access::user);
+        m_observer.entered(entry, user);
+    }
+}
+
+// ---------------------------------------------------------------- exits
+
+void Interposer::on_hypercall() {
+    const RegisterBlock& s = m_block.state;
+    const auto& g = s.gpr;
+    using namespace processor;
+    // The entry's SWAPGS is still to come: the kernel's GS base is in IA32_KERNEL_GS_BASE.
+    if (s.rip == handler_base + m_layout.syscall_hypercall) {
+        report_entry(SystemCallAbi::x86_64, g[rax], {g[rdi], g[rsi], g[rdx], g[r10], g[r8], g[r9]}, g[rcx], s.kernel_gs_base);
+        return;
+    }
+    const auto low = [&](unsigned r) { return g[r] & 0xffffffff; };
+    // The 32-bit entries keep the sixth argument on the user's stack, at EBP.
+    const u64 number = low(rax), second = s.rip == handler_base + m_layout.cstar_hypercall ? low(rbp) : low(rcx);
+    report_entry(SystemCallAbi::i386, number,
+                 {low(rbx), second, low(rdx), low(rsi), low(rdi), compat_sixth_argument(low(rbp))}, 0, s.kernel_gs_base);
+}
+
+u64 Interposer::compat_sixth_argument(u64 address) const {
+    const linux_::PageTableReader user(m_memory, m_block.state.cr3, linux_::PageTableReader::Access::user);
+    std::array<std::byte, 4> bytes{};
+    if (!user.read(Gva(address), bytes)) return 0;
+    return std::bit_cast<u32>(bytes);
+}
+
+void Interposer::on_software_interrupt(const processor::Exit& exit) {
+    const RegisterBlock& s = m_block.state;
+    if (exit.index != int80_vector || s.cpl() != 3) return;
+    const auto low = [&](unsigned r) { return s.gpr[r] & 0xffffffff; };
+    using namespace processor;
+    report_entry(SystemCallAbi::i386, low(rax), {low(rbx), low(rcx), low(rdx), low(rsi), low(rdi), low(rbp)}, s.rip,
+                 s.kernel_gs_base);
+}
+
+void Interposer::on_execution_hook(const processor::Exit& exit) {
+    drain_ring();
+    const RegisterBlock& s = m_block.state;
+    const linux_::PageTableReader memory(m_memory, s.cr3);
+    const u64 gs_base = s.segment[processor::seg_gs].base;
+    const auto read64 = [&](u64 base, std::optional<u32> offset) -> std::optional<u64> {
+        std::array<std::byte, 8> bytes{};
+        if (!offset || !memory.read(Gva(base + *offset), bytes)) return std::nullopt;
+        return std::bit_cast<u64>(bytes);
+    };
+    switch (exit.index) {
+    case hook_return: {
+        const u64 registers = s.gpr[processor::rdi];
+        const auto ax = read64(registers, m_info->registers.ax);
+        const auto original = read64(registers, m_info->registers.orig_ax);
+        const auto cs = read64(registers, m_info->registers.cs);
+        if (!ax) return; // not a pt_regs: a kernel that calls this otherwise
+        SystemCallReturn r;
+        r.caller = caller(gs_base);
+        r.result = static_cast<i64>(*ax);
+        r.original_number = static_cast<i64>(original.value_or(~u64{0}));
+        r.compat = cs && (*cs & 0xffff) == 0x23;
+        r.time_ns = m_clock.now_ns();
+        m_observer.returned(r, linux_::PageTableReader(m_memory, s.cr3, linux_::PageTableReader::Access::user));
+        return;
+    }
+    case hook_exit: {
+        TaskExit e;
+        e.caller = caller(gs_base);
+        e.code = static_cast<i64>(s.gpr[processor::rdi]);
+        e.time_ns = m_clock.now_ns();
+        m_observer.task_exited(e);
+        return;
+    }
+    case hook_signal: {
+        // signal_setup_done(failed, ksig, stepping): struct ksignal { k_sigaction ka; kernel_siginfo info; int sig; }
+        SignalDelivery d;
+        d.caller = caller(gs_base);
+        d.time_ns = m_clock.now_ns();
+        const u64 ksignal = s.gpr[processor::rsi];
+        if (m_info->btf == nullptr) return;
+        const auto sig = m_info->btf->offset_of("ksignal", "sig");
+        const auto info = m_info->btf->offset_of("ksignal", "info");
+        std::array<std::byte, 4> number{};
+        if (!sig || !memory.read(Gva(ksignal + *sig), number)) return;
+        d.number = std::bit_cast<i32>(number);
+        if (info) {
+            std::array<std::byte, 48> head{}; // sizeof(kernel_siginfo): the union's longest used member ends here
+            if (memory.read(Gva(ksignal + *info), head)) {
+                std::memcpy(d.info.data(), head.data(), head.size());
+                d.has_info = true;
+            }
+        }
+        m_observer.signal(d);
+        return;
+    }
+    default: return;
+    }
+}
+
+} // namespace gnomon::monitor

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "monitor/machine.h"
+
+#include "monitor/virtual_machine.h"
+
+namespace gnomon::monitor {
+
+namespace {
+
+/// Builds one life of the machine after another.
+class RebootingMachine final : public Machine {
+public:
+    RebootingMachine(MachineOptions options, guest::KernelImage kernel)
+        : m_resources{std::move(options), std::move(kernel), nullptr, {}, false} {
+        if (m_resources.options.observer != nullptr)
+            m_resources.knowledge = std::make_shared<KernelKnowledge>(m_resources.kernel);
+    }
+
+    [[nodiscard]] Result<> build() {
+        auto vm = VirtualMachine::create(m_resources);
+        if (!vm) return tl::unexpected(vm.error());
+        m_vm = std::move(*vm);
+        m_running.store(m_vm.get());
+        return {};
+    }
+
+    [[nodiscard]] Result<RunOutcome> run() override {
+        for (;;) {
+            const auto outcome = m_vm->run();
+            if (!outcome || outcome->end != RunEnd::reset || m_resources.options.no_reboot) return outcome;
+            m_running.store(nullptr);
+            m_vm.reset();
+            if (auto built = build(); !built) return tl::unexpected(built.error());
+        }
+    }
+
+    void stop() override {
+        m_resources.stop.store(true);
+        if (VirtualMachine* vm = m_running.load()) vm->kick();
+    }
+
+    [[nodiscard]] std::string statistics_json() const override { return m_vm->statistics_json(); }
+
+private:
+    MachineResources m_resources;
+    std::unique_ptr<VirtualMachine> m_vm;
+    std::atomic<VirtualMachine*> m_running = nullptr;
+};
+
+} // namespace
+
+Result<std::unique_ptr<Machine>> Machine::create(MachineOptions options) {
+    auto kernel = guest::KernelImage::open(options.kernel);
+    if (!kernel) return tl::unexpected(kernel.error());
+    auto machine = std::make_unique<RebootingMachine>(std::move(options), std::move(*kernel));
+    if (auto built = machine->build(); !built) return tl::unexpected(built.error());
+    return machine;
+}
+
+} // namespace gnomon::monitor

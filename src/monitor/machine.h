@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file A whole virtual machine: processor, board, shadow tables, interposer, and the loop that runs them.
+#pragma once
+
+#include "base/address.h"
+#include "base/result.h"
+
+#include <array>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace gnomon::monitor {
+
+/// Where a serial port's bytes go to and come from. Called only from the thread that runs the machine.
+class SerialEndpoint {
+public:
+    virtual ~SerialEndpoint() = default;
+    /// Bytes that the guest transmitted. Must not block for long; returns how many were taken (the rest is
+    /// offered again later: the guest's transmitter waits).
+    virtual std::size_t transmitted(std::span<const std::byte> data) = 0;
+    /// Bytes for the guest, up to out.size(); 0 if none now. Must not block.
+    virtual std::size_t receive(std::span<std::byte> out) = 0;
+    /// A descriptor that becomes readable when `receive` may have something (or -1).
+    [[nodiscard]] virtual int poll_descriptor() const { return -1; }
+};
+
+class SystemCallObserver; // monitor/interposer.h
+
+struct MachineOptions {
+    std::string kernel;                   ///< path: bzImage or ELF
+    std::vector<std::byte> initrd;        ///< contents; empty: none
+    std::string append;                   ///< kernel command line
+    u64 memory = u64{512} << 20;          ///< bytes
+    bool no_reboot = false;               ///< a reset ends the run instead of starting again
+    std::array<SerialEndpoint*, 4> serial{}; ///< outlive the machine; nullptr: nothing attached
+    SystemCallObserver* observer = nullptr;  ///< outlives the machine; nullptr: no interposition
+};
+
+enum class RunEnd { power_off, reset, triple_fault, stopped };
+
+struct RunOutcome {
+    RunEnd end = RunEnd::stopped;
+    std::string processor_state; ///< triple_fault: registers as text, several lines
+};
+
+class Machine {
+public:
+    [[nodiscard]] static Result<std::unique_ptr<Machine>> create(MachineOptions options);
+    Machine(const Machine&) = delete;
+    Machine& operator=(const Machine&) = delete;
+    virtual ~Machine() = default;
+
+    /// Runs the guest on the calling thread until it powers off, resets with no_reboot, triple-faults or `stop` is called.
+    [[nodiscard]] virtual Result<RunOutcome> run() = 0;
+    /// Makes `run` return with RunEnd::stopped soon. Async-signal-safe; any thread.
+    virtual void stop() = 0;
+    /// Statistics as a flat JSON object's text, for --stats.
+    [[nodiscard]] virtual std::string statistics_json() const = 0;
+
+protected:
+    Machine() = default;
+};
+
+} // namespace gnomon::monitor

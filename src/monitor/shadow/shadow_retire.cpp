@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file ShadowMmu: what the processor must forget, and how shadow tables come to an end.
+#include "base/verify.h"
+#include "monitor/shadow/shadow_mmu.h"
+
+namespace gnomon::monitor {
+
+namespace {
+/// Suspicion at which a table is dropped. A table that no entry names is a freed page soon to be
+/// written as data; a root not in use may be one; one that is linked is given two full rewrites
+/// without a fill through it.
+constexpr u32 orphan_limit = 4, idle_root_limit = 64, linked_limit = 1024;
+} // namespace
+
+/// Whether one of the entries of roots in this list belongs to the active root.
+bool ShadowMmu::active(EntryId root_entries) const {
+    if (m_options.tlb_keyed_by_root) return root_entries != 0;
+    // Kernel tables are named by every root: do not search far, an invalidation too many does no
+    // harm.
+    unsigned steps = 8;
+    for (EntryId id = root_entries; id != 0; id = m_tables.next_link(id))
+        if (table_of(id) == m_root || --steps == 0) return true;
+    return false;
+}
+
+/// By how many virtual addresses the processor may have cached translations through an entry; `gva`
+/// is the lowest when there is one.
+ShadowMmu::Reach ShadowMmu::reach(EntryId id, Gva& gva) const {
+    u64 address = 0;
+    for (unsigned level = m_tables[table_of(id)].level;; ++level) {
+        const TableId table = table_of(id);
+        const ShadowTable& t = m_tables[table];
+        address |= u64{slot_of(id)} * entry_span(level);
+        if (level == 4) {
+            if (table != m_root && !m_options.tlb_keyed_by_root) return Reach::nowhere;
+            break;
+        }
+        if (t.parents == 0) return Reach::nowhere;
+        if (level == 3) {
+            if (!active(t.parents)) return Reach::nowhere;
+            if (t.mixed_slots) return Reach::many;
+            address |= u64{t.common_slot} * entry_span(4);
+            break;
+        }
+        if (m_tables.next_link(t.parents) != 0) return Reach::many;
+        id = t.parents;
+    }
+    gva = Gva(static_cast<u64>(static_cast<i64>(address << 16) >> 16));
+    return Reach::one;
+}
+
+void ShadowMmu::weaken_leaf(EntryId id) {
+    if (m_pending_all) return;
+    Gva gva;
+    switch (reach(id, gva)) {
+    case Reach::nowhere: return;
+    case Reach::one: invalidate_later(gva); return;
+    case Reach::many: m_pending_all = true; return;
+    }
+}
+
+void ShadowMmu::weaken_below(EntryId id, TableId child) {
+    // Leaves that are gone were seen to when they went.
+    if (m_pending_all || m_tables[child].present == 0) return;
+    Gva gva;
+    if (reach(id, gva) != Reach::nowhere) m_pending_all = true;
+}
+
+void ShadowMmu::invalidate_later(Gva gva) {
+    for (unsigned i = 0; i < m_pending_count; ++i)
+        if (m_pending[i] == gva) return;
+    if (m_pending_count == max_pending)
+        m_pending_all = true;
+    else
+        m_pending[m_pending_count++] = gva;
+}
+
+void ShadowMmu::commit() {
+    retire_doomed();
+    if (m_pending_all) {
+        ++m_statistics.invalidations_all;
+        m_tlb.invalidate_all();
+    } else {
+        m_statistics.invalidations_page += m_pending_count;
+        for (unsigned i = 0; i < m_pending_count; ++i)
+            m_tlb.invalidate(m_pending[i]);
+    }
+    m_pending_all = false;
+    m_pending_count = 0;
+}
+
+/// Counts a write against the tables that stand for a frame: those that are written but not walked
+/// are no tables any more.
+void ShadowMmu::suspect(FrameState& frame, u32 weight) {
+    for (TableId id = frame.tables; id != 0; id = m_tables[id].next) {
+        ShadowTable& t = m_tables[id];
+        t.suspicion += weight;
+        const u32 limit = t.level == 4     ? idle_root_limit
+                          : t.parents == 0 ? orphan_limit
+                                           : linked_limit;
+        if (t.suspicion >= limit && t.pins == 0)
+            doom(id);
+        else if (t.suspicion > linked_limit)
+            t.suspicion = linked_limit;
+    }
+}
+
+void ShadowMmu::doom(TableId id) {
+    if (m_tables[id].doomed) return;
+    m_tables[id].doomed = true;
+    m_doomed.push_back(id);
+}
+
+void ShadowMmu::retire_doomed() {
+    while (!m_doomed.empty()) {
+        const TableId id = m_doomed.back();
+        m_doomed.pop_back();
+        ShadowTable& t = m_tables[id];
+        if (!t.doomed) continue; // gone, and perhaps come back as another table
+        t.doomed = false;
+        const bool relinked = t.parents != 0 && t.suspicion < linked_limit;
+        if (t.kind != ShadowTable::Kind::guest || t.pins != 0 || relinked) continue;
+        ++m_statistics.tables_retired;
+        drop(id, true);
+    }
+}
+
+/// @param cascade whether guest tables that nothing names any more follow.
+void ShadowMmu::drop(TableId id, bool cascade) {
+    const ShadowTable& t = m_tables[id];
+    if (t.present != 0) {
+        // By any of its entries: whether the processor can have walked through this table.
+        Gva gva;
+        if (reach(entry_id(id, 0), gva) != Reach::nowhere) m_pending_all = true;
+    }
+    if (cascade && t.level > 1) {
+        for (unsigned slot = 0; t.present != 0 && slot < table_entries; ++slot) {
+            if (!m_tables.present(entry_id(id, slot))) continue;
+            const TableId child = m_tables.clear(entry_id(id, slot));
+            if (m_tables[child].kind == ShadowTable::Kind::guest && m_tables[child].parents == 0)
+                doom(child);
+        }
+    }
+    const bool guest = t.kind == ShadowTable::Kind::guest;
+    const Gpa base(t.base);
+    m_tables.release(id);
+    if (guest && m_tables.frame(base)->tables == 0) ++m_statistics.traces_ended;
+}
+
+u32 ShadowMmu::reclaim(u32 count) {
+    u32 gone = 0;
+    // Twice around: the first time takes away the second chance.
+    for (u64 steps = 2 * u64{m_tables.capacity()}; gone < count && steps != 0; --steps) {
+        m_hand = m_hand + 1 < m_tables.capacity() ? m_hand + 1 : 1;
+        ShadowTable& t = m_tables[m_hand];
+        if (t.kind == ShadowTable::Kind::free || t.kind == ShadowTable::Kind::fixed || t.pins != 0)
+            continue;
+        const bool unreachable = t.level < 4 && t.parents == 0;
+        if (t.referenced && !unreachable) {
+            t.referenced = false;
+            continue;
+        }
+        drop(m_hand, false);
+        ++m_statistics.tables_reclaimed;
+        ++gone;
+    }
+    return gone;
+}
+
+} // namespace gnomon::monitor

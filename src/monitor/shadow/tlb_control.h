@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file What shadow paging asks of the processors whose translations it feeds. The calls match
+/// those of processor::Processor; with several virtual processors an implementation reaches all of
+/// them before it returns.
+#pragma once
+
+#include "base/address.h"
+
+namespace gnomon::monitor {
+
+class TlbControl {
+public:
+    virtual ~TlbControl() = default;
+
+    /// Forgets every cached translation, global ones and those of other roots too.
+    virtual void invalidate_all() = 0;
+    /// Forgets the cached translations of the page at `gva`, under every root.
+    virtual void invalidate(Gva gva) = 0;
+    /// Forgets the right to write that cached translations to the frame at `gpa` carry. On return
+    /// no write to it can complete without a fresh look at the shadow tables.
+    virtual void revoke_writes(Gpa gpa) = 0;
+};
+
+} // namespace gnomon::monitor

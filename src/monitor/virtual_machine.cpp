@@ -1,0 +1,503 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "monitor/virtual_machine.h"
+
+#include "guest/acpi/tables.h"
+#include "guest/boot/linux_boot.h"
+#include "monitor/cpuid.h"
+#include "processor/soft/events.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+#include <poll.h>
+#include <sys/random.h>
+
+namespace gnomon::monitor {
+
+using processor::ControlBlock;
+using processor::Exit;
+using processor::ExitReason;
+using processor::Injection;
+using processor::RegisterBlock;
+using processor::Segment;
+using processor::Vector;
+
+namespace {
+
+u64 utc_now_ns() {
+    timespec t{};
+    ::clock_gettime(CLOCK_REALTIME, &t);
+    return static_cast<u64>(t.tv_sec) * 1'000'000'000 + static_cast<u64>(t.tv_nsec);
+}
+
+Segment flat_segment(u16 selector, u32 rights) {
+    Segment s;
+    s.selector = selector;
+    s.limit = 0xffffffff;
+    s.rights = rights;
+    return s;
+}
+
+} // namespace
+
+Result<std::unique_ptr<VirtualMachine>> VirtualMachine::create(MachineResources& resources) {
+    std::unique_ptr<VirtualMachine> vm(new VirtualMachine(resources));
+    if (auto built = vm->build(); !built) return tl::unexpected(built.error());
+    if (auto booted = vm->boot(); !booted) return tl::unexpected(booted.error());
+    return vm;
+}
+
+VirtualMachine::~VirtualMachine() {
+    if (m_shadow != nullptr) m_shadow->detach();
+}
+
+Result<> VirtualMachine::build() {
+    auto memory = GuestMemory::create(m_resources.options.memory);
+    if (!memory) return tl::unexpected(memory.error());
+    m_memory.emplace(std::move(*memory));
+
+    platform::BoardOptions board;
+    board.memory_bytes = m_memory->size();
+    board.utc_ns = utc_now_ns();
+    board.apic_timer_hz = crystal_hz(m_resources.clock.tsc_hz());
+    std::vector<int> descriptors;
+    for (unsigned n = 0; n < m_serial.size(); ++n) {
+        m_serial[n].endpoint = m_resources.options.serial[n];
+        if (m_serial[n].endpoint == nullptr) continue;
+        board.serial[n] = &m_serial[n];
+        if (const int fd = m_serial[n].endpoint->poll_descriptor(); fd >= 0) descriptors.push_back(fd);
+    }
+    auto made_board = platform::Board::create(board, m_resources.clock);
+    if (!made_board) return tl::unexpected(made_board.error());
+    m_board = std::move(*made_board);
+
+    auto made_processor = processor::soft::SoftProcessor::create();
+    if (!made_processor) return tl::unexpected(made_processor.error());
+    m_processor = std::move(*made_processor);
+    m_tlb = std::make_unique<Tlb>(*m_processor);
+
+    auto shadow = ShadowMmu::create(*m_memory, *m_tlb);
+    if (!shadow) return tl::unexpected(shadow.error());
+    m_shadow = std::move(*shadow);
+
+    ControlBlock& cb = m_processor->control_block();
+    cb.ram_base = m_memory->base();
+    cb.ram_low_size = m_memory->low_size();
+    cb.ram_high_size = m_memory->high_size();
+    cb.tsc_offset = m_resources.clock.tsc_offset();
+    m_cpuid = guest_cpuid(m_resources.clock.tsc_hz(), 0);
+    cb.cpuid = m_cpuid.data();
+    cb.cpuid_count = static_cast<u32>(m_cpuid.size());
+    m_shadow->attach(cb);
+
+    if (m_resources.options.observer != nullptr) {
+        auto interposer = Interposer::create(cb, *m_memory, *m_shadow, m_resources.clock, *m_resources.options.observer,
+                                             m_resources.knowledge);
+        if (!interposer) return tl::unexpected(interposer.error());
+        m_interposer = std::move(*interposer);
+    }
+
+    auto events = EventThread::create([p = m_processor.get()] { p->kick(); }, std::move(descriptors));
+    if (!events) return tl::unexpected(events.error());
+    m_events = std::move(*events);
+    return {};
+}
+
+Result<> VirtualMachine::boot() {
+    const auto rsdp = guest::write_acpi_tables(*m_memory, guest::AcpiConfig{});
+    if (!rsdp) return tl::unexpected(rsdp.error());
+    std::array<std::byte, 32> seed{};
+    [[maybe_unused]] const auto got = ::getrandom(seed.data(), seed.size(), 0);
+    const auto state = guest::load_linux(*m_memory, {m_resources.kernel, m_resources.options.initrd,
+                                                     m_resources.options.append, *rsdp, seed});
+    if (!state) return tl::unexpected(state.error());
+
+    ControlBlock& cb = m_processor->control_block();
+    RegisterBlock& s = cb.state;
+    s.rip = state->rip;
+    s.gpr[processor::rsi] = state->rsi;
+    s.gpr[processor::rsp] = state->rsp;
+    s.rflags = state->rflags;
+    s.cr0 = state->cr0;
+    s.cr3 = state->cr3;
+    s.cr4 = state->cr4;
+    s.efer = state->efer;
+    s.gdtr = {state->gdt_base, state->gdt_limit, 0};
+    s.idtr = {state->idt_base, state->idt_limit, 0};
+    constexpr u32 data = 0x3 | Segment::s | Segment::present | Segment::db | Segment::g;
+    constexpr u32 code = 0xb | Segment::s | Segment::present | Segment::l | Segment::g;
+    for (Segment& segment : s.segment) segment = flat_segment(state->ds, data);
+    s.segment[processor::seg_cs] = flat_segment(state->cs, code);
+    s.tr = flat_segment(state->tr, 0xb | Segment::present);
+    s.tr.base = state->tr_base;
+    s.tr.limit = state->tr_limit;
+    s.ldtr.rights = Segment::unusable;
+    const u16 fcw = 0x37f;
+    const u32 mxcsr = 0x1f80;
+    std::memcpy(s.extended.legacy + processor::ExtendedState::fcw, &fcw, 2);
+    std::memcpy(s.extended.legacy + processor::ExtendedState::mxcsr, &mxcsr, 4);
+    m_shadow->load_root(s.cr3, PagingRole::of(s));
+    return {};
+}
+
+// ---------------------------------------------------------------- the loop
+
+Result<RunOutcome> VirtualMachine::run() {
+    for (;;) {
+        if (m_resources.stop.load()) return RunOutcome{RunEnd::stopped, {}};
+        if (const auto request = m_board->power_request())
+            return RunOutcome{*request == platform::PowerRequest::power_off ? RunEnd::power_off : RunEnd::reset, {}};
+        if (m_events->input_seen() || m_input_waits) pump_serial();
+        prepare_events();
+        const Exit exit = m_processor->enter();
+        ++m_statistics.exits[static_cast<unsigned>(exit.reason)];
+        if (const auto end = handle(exit)) {
+            RunOutcome outcome{*end, {}};
+            if (*end == RunEnd::triple_fault) outcome.processor_state = state_text();
+            return outcome;
+        }
+    }
+}
+
+/// Runs the board's timers when they are due and offers the guest what is pending.
+void VirtualMachine::prepare_events() {
+    ControlBlock& cb = m_processor->control_block();
+    if (m_board_touched || m_resources.clock.now_ns() >= m_deadline_ns) {
+        m_board->run_timers();
+        update_deadline();
+        m_board_touched = false;
+    }
+    // An instruction under way (I/O data, an event, the substitute handler) is completed first.
+    if (cb.io_data_valid || cb.monitor_mode || cb.injection.kind != Injection::Kind::none) return;
+    if (m_board->nmi_pending(0) && !cb.nmi_blocked && !cb.interrupt_shadow) {
+        m_board->take_nmi(0);
+        cb.injection = {};
+        cb.injection.kind = Injection::Kind::nmi;
+        cb.injection.vector = static_cast<u8>(Vector::nmi);
+        return;
+    }
+    cb.interrupt_window = false;
+    if (!m_board->interrupt_pending(0)) return;
+    if ((cb.state.rflags & processor::rflags::if_) == 0 || cb.interrupt_shadow) {
+        cb.interrupt_window = true;
+        return;
+    }
+    if (const auto vector = m_board->acknowledge_interrupt(0)) {
+        cb.injection = {};
+        cb.injection.kind = Injection::Kind::external_interrupt;
+        cb.injection.vector = *vector;
+        ++m_statistics.interrupts;
+        update_deadline();
+        if (m_board->interrupt_pending(0)) m_board_touched = true;
+    }
+}
+
+void VirtualMachine::update_deadline() {
+    const auto deadline = m_board->next_deadline_ns();
+    m_deadline_ns = deadline.value_or(EventThread::never);
+    if (!deadline) {
+        m_events->set_deadline(EventThread::never);
+        return;
+    }
+    const u64 now = m_resources.clock.now_ns();
+    m_events->set_deadline(monotonic_ns() + (*deadline > now ? *deadline - now : 0));
+}
+
+void VirtualMachine::pump_serial() {
+    m_input_waits = false;
+    for (unsigned n = 0; n < m_serial.size(); ++n) {
+        SerialEndpoint* endpoint = m_serial[n].endpoint;
+        if (endpoint == nullptr) continue;
+        auto& uart = m_board->serial(n);
+        std::byte buffer[64];
+        for (;;) {
+            const std::size_t space = std::min(uart.receive_space(), sizeof buffer);
+            if (space == 0) {
+                m_input_waits = m_input_waits || endpoint->poll_descriptor() >= 0;
+                break;
+            }
+            const std::size_t got = endpoint->receive(std::span(buffer, space));
+            if (got == 0) break;
+            // SAFETY: bytes as bytes.
+            [[maybe_unused]] const auto taken = uart.receive(std::span(reinterpret_cast<const u8*>(buffer), got));
+            m_board_touched = true;
+        }
+    }
+    m_events->clear_input();
+}
+
+// ---------------------------------------------------------------- exits
+
+std::optional<RunEnd> VirtualMachine::handle(const Exit& exit) {
+    switch (exit.reason) {
+    case ExitReason::kicked:
+    case ExitReason::interrupt_window: m_board_touched = true; break;
+    case ExitReason::halt: handle_halt(); break;
+    case ExitReason::page_fault: handle_page_fault(exit); break;
+    case ExitReason::mmio: handle_mmio(exit); break;
+    case ExitReason::io: handle_io(exit); break;
+    case ExitReason::msr_read:
+    case ExitReason::msr_write: handle_msr(exit); break;
+    case ExitReason::control_register: handle_control_register(exit); break;
+    case ExitReason::invlpg:
+    case ExitReason::invpcid:
+        m_shadow->flush();
+        advance(exit);
+        break;
+    case ExitReason::software_interrupt: {
+        if (m_interposer != nullptr) m_interposer->on_software_interrupt(exit);
+        Injection& injection = m_processor->control_block().injection;
+        injection = {};
+        injection.kind = Injection::Kind::software_interrupt;
+        injection.vector = static_cast<u8>(exit.index);
+        injection.instruction_length = exit.instruction_length;
+        break;
+    }
+    case ExitReason::hypercall:
+        if (m_interposer != nullptr) m_interposer->on_hypercall();
+        break;
+    case ExitReason::execution_hook:
+        if (m_interposer != nullptr) m_interposer->on_execution_hook(exit);
+        m_processor->control_block().execution_hook_armed = false;
+        break;
+    case ExitReason::write_buffer_full: m_shadow->reconcile(m_processor->control_block().write_buffer); break;
+    case ExitReason::triple_fault: return RunEnd::triple_fault;
+    case ExitReason::wbinvd: advance(exit); break;
+    }
+    if (m_triple_fault) return RunEnd::triple_fault;
+    return std::nullopt;
+}
+
+/// Completes an instruction that left with RIP at it.
+void VirtualMachine::advance(const Exit& exit) {
+    ControlBlock& cb = m_processor->control_block();
+    cb.state.rip += exit.instruction_length;
+    if (!cb.state.code64()) cb.state.rip &= 0xffffffff;
+    cb.interrupt_shadow = false;
+    if ((cb.state.rflags & processor::rflags::tf) != 0) {
+        cb.state.dr[6] |= u64{1} << 14; // BS
+        inject(Vector::db);
+    }
+}
+
+void VirtualMachine::inject(Vector vector, std::optional<u32> error_code, u64 cr2) {
+    Injection event;
+    event.kind = Injection::Kind::exception;
+    event.vector = static_cast<u8>(vector);
+    event.has_error_code = error_code.has_value();
+    event.error_code = error_code.value_or(0);
+    event.cr2 = cr2;
+    m_processor->control_block().injection = event;
+}
+
+void VirtualMachine::handle_page_fault(const Exit& exit) {
+    ControlBlock& cb = m_processor->control_block();
+    const FaultOutcome outcome = m_shadow->handle_page_fault(exit, cb.state);
+    if (outcome.kind == FaultOutcome::Kind::retry) return;
+    ++m_statistics.injected_page_faults;
+    const Injection first = cb.injection;
+    inject(Vector::pf, outcome.error_code, exit.gva.value());
+    if (!exit.during_delivery) return;
+    if (const auto combined = processor::soft::combine_exceptions(first, cb.injection)) cb.injection = *combined;
+    else m_triple_fault = true;
+}
+
+void VirtualMachine::handle_io(const Exit& exit) {
+    ControlBlock& cb = m_processor->control_block();
+    if (exit.write) {
+        m_board->port_bus().write(exit.port, exit.size, exit.data);
+    } else {
+        cb.io_data = m_board->port_bus().read(exit.port, exit.size);
+        cb.io_data_valid = true;
+    }
+    m_board_touched = true;
+}
+
+void VirtualMachine::handle_mmio(const Exit& exit) {
+    ControlBlock& cb = m_processor->control_block();
+    if (exit.write) {
+        m_board->mmio_write(0, exit.gpa, exit.size, exit.data);
+    } else {
+        cb.io_data = m_board->mmio_read(0, exit.gpa, exit.size);
+        cb.io_data_valid = true;
+    }
+    m_board_touched = true;
+    cb.state.cr8 = m_board->cr8(0);
+}
+
+void VirtualMachine::handle_control_register(const Exit& exit) {
+    ControlBlock& cb = m_processor->control_block();
+    RegisterBlock& s = cb.state;
+    const u64 cr0 = s.cr0, cr4 = s.cr4, efer = s.efer;
+    switch (exit.index) {
+    case 0: {
+        s.cr0 = exit.value | processor::cr0::et;
+        const bool paging = (s.cr0 & processor::cr0::pg) != 0;
+        if (paging && (s.efer & processor::efer::lme) != 0) s.efer |= processor::efer::lma;
+        if (!paging) s.efer &= ~processor::efer::lma;
+        m_shadow->control_registers_changed(s, cr0, cr4, efer);
+        break;
+    }
+    case 3:
+        s.cr3 = exit.value & ~(u64{1} << 63);
+        m_shadow->load_root(s.cr3, PagingRole::of(s));
+        break;
+    case 4:
+        s.cr4 = exit.value;
+        m_shadow->control_registers_changed(s, cr0, cr4, efer);
+        break;
+    case 8:
+        m_board->set_cr8(0, static_cast<u8>(exit.value & 15));
+        s.cr8 = exit.value & 15;
+        m_board_touched = true;
+        break;
+    default: break;
+    }
+    advance(exit);
+}
+
+// ---------------------------------------------------------------- MSRs
+
+void VirtualMachine::handle_msr(const Exit& exit) {
+    RegisterBlock& s = m_processor->control_block().state;
+    if (exit.reason == ExitReason::msr_read) {
+        const auto value = read_msr(exit.index);
+        if (!value) {
+            inject(Vector::gp, 0);
+            return;
+        }
+        s.gpr[processor::rax] = *value & 0xffffffff;
+        s.gpr[processor::rdx] = *value >> 32;
+    } else if (!write_msr(exit.index, exit.value)) {
+        inject(Vector::gp, 0);
+        return;
+    }
+    advance(exit);
+}
+
+namespace {
+constexpr u32 msr_tsc = 0x10, msr_tsc_adjust = 0x3b, msr_efer = 0xc0000080;
+}
+
+std::optional<u64> VirtualMachine::read_msr(u32 index) {
+    if (platform::LocalApic::owns_msr(index)) {
+        u64 value = 0;
+        m_board_touched = true;
+        return m_board->local_apic(0).read_msr(index, value) ? std::optional(value) : std::nullopt;
+    }
+    if (m_interposer != nullptr)
+        if (const auto own = m_interposer->read_msr(index)) return own;
+    switch (index) {
+    case msr_tsc: return m_resources.clock.tsc() + m_tsc_adjust;
+    case msr_tsc_adjust: return m_tsc_adjust;
+    default: return m_msrs.read(index);
+    }
+}
+
+bool VirtualMachine::write_msr(u32 index, u64 value) {
+    ControlBlock& cb = m_processor->control_block();
+    if (platform::LocalApic::owns_msr(index)) {
+        m_board_touched = true;
+        const bool ok = m_board->local_apic(0).write_msr(index, value);
+        cb.state.cr8 = m_board->cr8(0);
+        return ok;
+    }
+    if (m_interposer != nullptr && m_interposer->owns_msr(index)) return m_interposer->write_msr(index, value);
+    switch (index) {
+    case msr_efer: {
+        const u64 old = cb.state.efer;
+        cb.state.efer = (value & ~processor::efer::lma) | (old & processor::efer::lma);
+        m_shadow->control_registers_changed(cb.state, cb.state.cr0, cb.state.cr4, old);
+        return true;
+    }
+    case msr_tsc:
+    case msr_tsc_adjust:
+        m_tsc_adjust = index == msr_tsc ? value - m_resources.clock.tsc() : value;
+        cb.tsc_offset = m_resources.clock.tsc_offset() + m_tsc_adjust;
+        m_board->local_apic(0).set_tsc_adjust(m_tsc_adjust);
+        m_board_touched = true;
+        return true;
+    default: return m_msrs.write(index, value);
+    }
+}
+
+// ---------------------------------------------------------------- idling
+
+/// HLT: the machine's own thread waits where its next event comes from.
+void VirtualMachine::handle_halt() {
+    ControlBlock& cb = m_processor->control_block();
+    cb.interrupt_shadow = false;
+    const u64 begin = m_resources.clock.now_ns();
+    m_events->set_deadline(EventThread::never);
+    std::vector<pollfd> fds;
+    for (const SerialAdapter& serial : m_serial)
+        if (serial.endpoint != nullptr && serial.endpoint->poll_descriptor() >= 0)
+            fds.push_back({serial.endpoint->poll_descriptor(), POLLIN, 0});
+    for (;;) {
+        if (m_resources.stop.load() || m_board->power_request()) break;
+        m_board->run_timers();
+        if (m_board->interrupt_pending(0) && (cb.state.rflags & processor::rflags::if_) != 0) break;
+        if (m_board->nmi_pending(0)) break;
+        const u64 now = m_resources.clock.now_ns();
+        const u64 deadline = m_board->next_deadline_ns().value_or(now + 100'000'000);
+        // A stop may come between the look above and the wait: never wait longer than this without looking again.
+        const u64 wait = std::min<u64>(deadline > now ? deadline - now : 0, 100'000'000);
+        if (wait == 0) continue;
+        const timespec timeout{static_cast<time_t>(wait / 1'000'000'000), static_cast<long>(wait % 1'000'000'000)};
+        if (::ppoll(fds.data(), fds.size(), &timeout, nullptr) > 0) pump_serial();
+    }
+    m_statistics.idle_ns += m_resources.clock.now_ns() - begin;
+    m_board_touched = true;
+}
+
+// ---------------------------------------------------------------- reports
+
+std::string VirtualMachine::state_text() const {
+    const RegisterBlock& s = m_processor->control_block().state;
+    static constexpr const char* names[] = {"RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI",
+                                            "R8 ", "R9 ", "R10", "R11", "R12", "R13", "R14", "R15"};
+    std::string text;
+    for (unsigned i = 0; i < 16; ++i) text += fmt::format("{}={:016x}{}", names[i], s.gpr[i], i % 4 == 3 ? "\n" : " ");
+    text += fmt::format("RIP={:016x} RFLAGS={:08x} CPL={} CR0={:08x} CR2={:016x} CR3={:016x} CR4={:08x} EFER={:x}\n", s.rip,
+                        s.rflags, s.cpl(), s.cr0, s.cr2, s.cr3, s.cr4, s.efer);
+    static constexpr const char* segments[] = {"ES", "CS", "SS", "DS", "FS", "GS"};
+    for (unsigned i = 0; i < processor::segment_count; ++i)
+        text += fmt::format("{}={:04x} base={:016x} limit={:08x} rights={:05x}\n", segments[i], s.segment[i].selector,
+                            s.segment[i].base, s.segment[i].limit, s.segment[i].rights);
+    text += fmt::format("GDT={:016x}:{:x} IDT={:016x}:{:x} TR={:04x} base={:016x}\n", s.gdtr.base, s.gdtr.limit, s.idtr.base,
+                        s.idtr.limit, s.tr.selector, s.tr.base);
+    return text;
+}
+
+std::string VirtualMachine::statistics_json() const {
+    static constexpr const char* reasons[] = {"kicked", "halt", "interrupt_window", "page_fault", "mmio", "io", "msr_read",
+                                              "msr_write", "control_register", "invlpg", "invpcid", "software_interrupt",
+                                              "hypercall", "execution_hook", "write_buffer_full", "triple_fault", "wbinvd"};
+    static_assert(std::size(reasons) == processor::exit_reason_count);
+    std::string text = "{";
+    for (unsigned i = 0; i < processor::exit_reason_count; ++i)
+        text += fmt::format("\"exits.{}\":{},", reasons[i], m_statistics.exits[i]);
+    text += fmt::format("\"interrupts\":{},\"injected_page_faults\":{},\"idle_ns\":{},", m_statistics.interrupts,
+                        m_statistics.injected_page_faults, m_statistics.idle_ns);
+    const auto& p = m_processor->statistics();
+    text += fmt::format("\"processor.translated_blocks\":{},\"processor.translated_instructions\":{},"
+                        "\"processor.dispatches\":{},\"processor.links\":{},\"processor.slow_accesses\":{},"
+                        "\"processor.tlb_fills\":{},\"processor.helper_calls\":{},\"processor.code_invalidations\":{},"
+                        "\"processor.cache_flushes\":{},\"processor.traced_writes\":{},\"processor.straddles\":{},",
+                        p.translated_blocks, p.translated_instructions, p.dispatches, p.links, p.slow_accesses, p.tlb_fills,
+                        p.helper_calls, p.code_invalidations, p.cache_flushes, p.traced_writes, p.straddles);
+    const ShadowStatistics h = m_shadow->statistics();
+    text += fmt::format("\"shadow.page_faults\":{},\"shadow.fills\":{},\"shadow.injected\":{},\"shadow.prefetched\":{},"
+                        "\"shadow.prefilled\":{},\"shadow.drains\":{},\"shadow.records\":{},\"shadow.entries_reread\":{},"
+                        "\"shadow.entries_changed\":{},\"shadow.root_loads\":{},\"shadow.root_hits\":{},"
+                        "\"shadow.tables_live\":{},\"shadow.tables_created\":{},\"shadow.tables_retired\":{},"
+                        "\"shadow.tables_reclaimed\":{},\"shadow.invalidations_all\":{},\"shadow.invalidations_page\":{},"
+                        "\"shadow.write_revocations\":{}}}",
+                        h.page_faults, h.fills, h.injected, h.prefetched, h.prefilled, h.drains, h.records, h.entries_reread,
+                        h.entries_changed, h.root_loads, h.root_hits, h.tables_live, h.tables_created, h.tables_retired,
+                        h.tables_reclaimed, h.invalidations_all, h.invalidations_page, h.write_revocations);
+    return text;
+}
+
+} // namespace gnomon::monitor

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file One power-on life of a machine: everything that a reset makes anew, and the loop that runs it.
+#pragma once
+
+#include "guest/boot/kernel_image.h"
+#include "monitor/event_thread.h"
+#include "monitor/guest_msrs.h"
+#include "monitor/interposer.h"
+#include "monitor/machine.h"
+#include "monitor/shadow/shadow_mmu.h"
+#include "platform/board.h"
+#include "platform/host_clock.h"
+#include "processor/soft/soft_processor.h"
+
+#include <atomic>
+#include <memory>
+#include <optional>
+
+namespace gnomon::monitor {
+
+/// What outlives a reset.
+struct MachineResources {
+    MachineOptions options;
+    guest::KernelImage kernel;
+    std::shared_ptr<KernelKnowledge> knowledge; ///< null without an observer
+    platform::HostClock clock;
+    std::atomic<bool> stop = false;
+};
+
+/// Counts of exits and the work behind them.
+struct RunStatistics {
+    u64 exits[processor::exit_reason_count] = {};
+    u64 interrupts = 0, injected_page_faults = 0;
+    u64 idle_ns = 0;
+};
+
+/// Built for one life. Threads: the one that calls `run`.
+class VirtualMachine {
+public:
+    /// `resources` must outlive the result.
+    [[nodiscard]] static Result<std::unique_ptr<VirtualMachine>> create(MachineResources& resources);
+    VirtualMachine(const VirtualMachine&) = delete;
+    VirtualMachine& operator=(const VirtualMachine&) = delete;
+    ~VirtualMachine();
+
+    [[nodiscard]] Result<RunOutcome> run();
+    /// Makes `run` look at MachineResources::stop. Async-signal-safe.
+    void kick() { m_processor->kick(); }
+    [[nodiscard]] std::string statistics_json() const;
+
+private:
+    explicit VirtualMachine(MachineResources& resources) : m_resources(resources) {}
+    [[nodiscard]] Result<> build();
+    [[nodiscard]] Result<> boot();
+
+    // exits
+    [[nodiscard]] std::optional<RunEnd> handle(const processor::Exit& exit);
+    void handle_page_fault(const processor::Exit& exit);
+    void handle_io(const processor::Exit& exit);
+    void handle_mmio(const processor::Exit& exit);
+    void handle_msr(const processor::Exit& exit);
+    void handle_control_register(const processor::Exit& exit);
+    void handle_halt();
+    [[nodiscard]] std::optional<u64> read_msr(u32 index);
+    [[nodiscard]] bool write_msr(u32 index, u64 value);
+    void advance(const processor::Exit& exit);
+    void inject(processor::Vector vector, std::optional<u32> error_code = std::nullopt, u64 cr2 = 0);
+
+    // events
+    void prepare_events();
+    void update_deadline();
+    void pump_serial();
+    [[nodiscard]] std::string state_text() const;
+
+    class SerialAdapter final : public platform::SerialBackEnd {
+    public:
+        [[nodiscard]] bool try_write(u8 byte) override {
+            if (endpoint == nullptr) return true;
+            const std::byte b{byte};
+            return endpoint->transmitted(std::span(&b, 1)) == 1;
+        }
+        SerialEndpoint* endpoint = nullptr;
+    };
+    class Tlb final : public TlbControl {
+    public:
+        explicit Tlb(processor::Processor& p) : m_processor(p) {}
+        void invalidate_all() override { m_processor.invalidate_tlb(); }
+        void invalidate(Gva gva) override { m_processor.invalidate_tlb(gva); }
+        void revoke_writes(Gpa gpa) override { m_processor.revoke_writes(gpa); }
+
+    private:
+        processor::Processor& m_processor;
+    };
+
+    // In the order of construction: what comes later refers to what comes before.
+    MachineResources& m_resources;
+    std::optional<GuestMemory> m_memory;
+    std::array<SerialAdapter, 4> m_serial;
+    std::unique_ptr<platform::Board> m_board;
+    std::unique_ptr<processor::soft::SoftProcessor> m_processor;
+    std::unique_ptr<Tlb> m_tlb;
+    std::unique_ptr<ShadowMmu> m_shadow;
+    std::unique_ptr<Interposer> m_interposer;
+    std::vector<processor::CpuidLeaf> m_cpuid;
+    GuestMsrs m_msrs;
+    std::unique_ptr<EventThread> m_events;
+    bool m_triple_fault = false;
+    bool m_board_touched = true; ///< deadlines and interrupts may have changed
+    u64 m_deadline_ns = 0;       ///< of the board, in virtual time
+    u64 m_tsc_adjust = 0;
+    bool m_input_waits = false;
+    RunStatistics m_statistics;
+};
+
+} // namespace gnomon::monitor
