@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/descriptor.h"
+
+#include "base/types.h"
+#include "base/verify.h"
+
+#include <cerrno>
+#include <csignal>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+namespace gnomon::cli {
+
+FileDescriptor make_event() {
+    FileDescriptor event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    VERIFY(
+        event); // as with memory: a process that has no descriptor left at its start cannot go on
+    return event;
+}
+
+void raise_event(int event) {
+    const u64 one = 1;
+    // Fails only when the counter is full, and then it is raised.
+    if (::write(event, &one, sizeof one) < 0) VERIFY(errno == EAGAIN);
+}
+
+void lower_event(int event) {
+    u64 count = 0;
+    if (::read(event, &count, sizeof count) < 0) VERIFY(errno == EAGAIN);
+}
+
+bool event_raised(int event) {
+    pollfd wanted{event, POLLIN, 0};
+    return ::poll(&wanted, 1, 0) > 0 && (wanted.revents & POLLIN) != 0;
+}
+
+std::thread thread_without_signals(std::function<void()> body) {
+    sigset_t blocked;
+    sigset_t before;
+    ::sigfillset(&blocked);
+    for (const int signal :
+         {SIGTTIN, SIGTTOU, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS}) {
+        ::sigdelset(&blocked, signal);
+    }
+    // The new thread inherits the mask.
+    ::pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    std::thread thread(std::move(body));
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return thread;
+}
+
+void ensure_standard_descriptors() {
+    for (int fd = 0; fd <= 2; fd++) {
+        if (::fcntl(fd, F_GETFD) >= 0 || errno != EBADF) continue;
+        // The lowest free number is taken, which is fd. Without /dev/null there is nothing to do.
+        [[maybe_unused]] const int opened = ::open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY);
+    }
+}
+
+} // namespace gnomon::cli

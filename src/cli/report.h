@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file Gnomon's own words to its user, on stderr.
+#pragma once
+
+#include "base/result.h"
+
+#include <string>
+#include <string_view>
+
+namespace gnomon::cli {
+
+/// One line "gnomon: MESSAGE". The name is in colour on a terminal, unless NO_COLOR is set.
+void report(std::string_view message);
+
+/// Reports the error. @return the exit status that goes with it: 2 for usage, otherwise 1.
+[[nodiscard]] int report_error(const Error& error);
+
+/// What takes long is happening now: a line that is there until the object is gone, and only on a
+/// terminal.
+class Progress {
+public:
+    explicit Progress(std::string_view what);
+    Progress(const Progress&) = delete;
+    Progress& operator=(const Progress&) = delete;
+    ~Progress();
+
+private:
+    bool m_shown;
+};
+
+/// Sends the log (spdlog's default logger) to stderr from `level` on, a name from `log_levels`.
+void set_up_log(const std::string& level);
+
+/// --stats: a flat JSON object as a table of names and values, one per line; as it is if it is not
+/// that.
+[[nodiscard]] std::string statistics_text(const std::string& json);
+
+} // namespace gnomon::cli

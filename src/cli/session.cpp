@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/session.h"
+
+#include "cli/report.h"
+#include "guest/boot/host_file.h"
+
+#include <chrono>
+#include <cstdio>
+#include <fmt/format.h>
+#include <string_view>
+#include <unistd.h>
+
+namespace gnomon::cli {
+
+namespace {
+
+constexpr std::string_view keys_help = "\r\n"
+                                       "Ctrl-A X       end Gnomon\r\n"
+                                       "Ctrl-A H       this help\r\n"
+                                       "Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n";
+
+void print_statistics(const monitor::Machine& machine, StatisticsFormat format) {
+    const std::string json = machine.statistics_json();
+    const std::string text = format == StatisticsFormat::json ? json + "\n" : statistics_text(json);
+    std::fwrite(text.data(), 1, text.size(), stderr);
+    std::fflush(stderr);
+}
+
+} // namespace
+
+Result<monitor::MachineOptions> machine_options(const MachineSettings& settings,
+                                                std::string kernel) {
+    monitor::MachineOptions options;
+    options.kernel = std::move(kernel);
+    options.append = settings.append.value_or("");
+    options.memory = settings.memory.value_or(default_memory);
+    options.no_reboot = settings.no_reboot.value_or(false);
+    if (settings.initrd) {
+        // What does not fit into the guest's memory is of no use to it.
+        auto contents = guest::read_host_file(*settings.initrd, "--initrd", options.memory);
+        if (!contents) return tl::unexpected(contents.error());
+        options.initrd = std::move(*contents);
+    }
+    return options;
+}
+
+Result<monitor::RunOutcome> run_machine(const Factories& factories, monitor::MachineOptions options,
+                                        RunControl& control,
+                                        std::optional<StatisticsFormat> statistics,
+                                        const std::function<Result<>()>& after_run) {
+    auto machine = factories.machine(std::move(options));
+    if (!machine) return tl::unexpected(machine.error());
+    control.attach(machine->get());
+    Result<monitor::RunOutcome> outcome = monitor::RunOutcome{};
+    if (control.reason() == StopReason::none) outcome = (*machine)->run();
+    // A signal or a pump's thread may ask for the end at any time, but no longer of this machine.
+    control.detach();
+    Result<> after;
+    if (after_run) after = after_run();
+    if (statistics) print_statistics(**machine, *statistics);
+    if (outcome && !after) return tl::unexpected(after.error());
+    return outcome;
+}
+
+std::optional<int> stopped_status(const RunControl& control) {
+    switch (control.reason()) {
+    case StopReason::none: break;
+    case StopReason::key: return 0;
+    case StopReason::output_closed: return 128 + SIGPIPE;
+    case StopReason::signal: return 128 + control.signal();
+    }
+    return std::nullopt;
+}
+
+Result<std::unique_ptr<UserConsole>> UserConsole::open(RunControl& control, bool raw) {
+    std::unique_ptr<UserConsole> console(new UserConsole(control));
+    if (raw && ::isatty(STDIN_FILENO) != 0) {
+        auto terminal = RawTerminal::enter(STDIN_FILENO);
+        if (!terminal) return tl::unexpected(terminal.error());
+        console->m_terminal = std::move(*terminal);
+    }
+    console->m_output = std::make_unique<OutputPump>(
+        STDOUT_FILENO, [&control] { control.request(StopReason::output_closed); });
+    std::function<void(EscapeFilter::Command)> on_command;
+    if (console->m_terminal) {
+        on_command = [&control](EscapeFilter::Command command) {
+            if (command == EscapeFilter::Command::quit) control.request(StopReason::key);
+            if (command == EscapeFilter::Command::help) fmt::print(stderr, "{}", keys_help);
+        };
+    }
+    console->m_input = std::make_unique<InputPump>(STDIN_FILENO, std::move(on_command));
+    return console;
+}
+
+void UserConsole::close() {
+    if (m_input) m_input->stop();
+    if (m_output) drain(*m_output, m_control);
+    m_terminal.reset();
+}
+
+void drain(OutputPump& pump, const RunControl& control) {
+    std::optional<std::chrono::steady_clock::time_point> asked;
+    pump.finish([&] {
+        if (control.reason() == StopReason::none) return false;
+        const auto now = std::chrono::steady_clock::now();
+        if (!asked) asked = now;
+        return now - *asked >= std::chrono::seconds(1);
+    });
+}
+
+} // namespace gnomon::cli

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/settings.h"
+
+#include <algorithm>
+#include <iterator>
+
+namespace gnomon::cli {
+
+void MachineSettings::complete_from(const MachineSettings& weaker) {
+    const auto complete = [](auto& ours, const auto& theirs) {
+        if (!ours) ours = theirs;
+    };
+    complete(kernel, weaker.kernel);
+    complete(initrd, weaker.initrd);
+    complete(append, weaker.append);
+    complete(memory, weaker.memory);
+    complete(stats, weaker.stats);
+    complete(log_level, weaker.log_level);
+    complete(no_reboot, weaker.no_reboot);
+}
+
+bool is_log_level(const std::string& name) {
+    return std::find(std::begin(log_levels), std::end(log_levels), name) != std::end(log_levels);
+}
+
+} // namespace gnomon::cli

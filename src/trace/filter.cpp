@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "trace/filter.h"
+
+#include <charconv>
+#include <memory>
+#include <regex.h>
+#include <string>
+
+namespace gnomon::trace {
+
+namespace {
+
+struct NamedClass {
+    std::string_view name;
+    u32 bit;
+    bool bare; ///< strace takes it without '%' too
+};
+
+constexpr NamedClass classes[] = {
+    {"file", class_file, true},
+    {"desc", class_desc, true},
+    {"process", class_process, true},
+    {"network", class_network, true},
+    {"net", class_network, false},
+    {"signal", class_signal, false},
+    {"ipc", class_ipc, true},
+    {"memory", class_memory, true},
+    {"stat", class_stat, false},
+    {"lstat", class_lstat, false},
+    {"fstat", class_fstat, false},
+    {"%stat", class_stat_like, false},
+    {"statfs", class_statfs, false},
+    {"fstatfs", class_fstatfs, false},
+    {"%statfs", class_statfs_like, false},
+    {"creds", class_creds, false},
+    {"clock", class_clock, false},
+    {"pure", class_pure, false},
+};
+
+const NamedClass* find_class(std::string_view name) {
+    for (const NamedClass& one : classes)
+        if (one.name == name) return &one;
+    return nullptr;
+}
+
+bool known(const SyscallTable::Entry& entry) { return !entry.name.starts_with("syscall_0x"); }
+
+/// Calls `match(entry)` for each call and sets the numbers for which it is true.
+template <class Match>
+bool select(Filter::Numbers& numbers, Abi abi, Match&& match) {
+    const auto entries = SyscallTable::get().entries(abi);
+    bool any = false;
+    for (size_t n = 0; n < entries.size(); ++n)
+        if (match(entries[n])) {
+            numbers.set(n);
+            any = true;
+        }
+    return any;
+}
+
+struct RegexFree {
+    void operator()(regex_t* regex) const {
+        ::regfree(regex);
+        delete regex;
+    }
+};
+using Regex = std::unique_ptr<regex_t, RegexFree>;
+
+Result<Regex> compile(std::string_view text) {
+    const std::string pattern(text);
+    auto raw = std::make_unique<regex_t>();
+    const int error = ::regcomp(raw.get(), pattern.c_str(), REG_EXTENDED | REG_NOSUB);
+    if (error != 0) {
+        char message[128];
+        ::regerror(error, raw.get(), message, sizeof message);
+        return usage_error("-e trace=/{}: {}", pattern, message);
+    }
+    return Regex(raw.release());
+}
+
+} // namespace
+
+Filter::Filter() : m_beyond(true) {
+    m_x86_64.set();
+    m_i386.set();
+}
+
+void Filter::invert() {
+    m_x86_64.flip();
+    m_i386.flip();
+    m_beyond = !m_beyond;
+}
+
+Result<> Filter::add(std::string_view item) {
+    const std::string_view whole = item;
+    const bool optional = item.starts_with('?');
+    if (optional) item.remove_prefix(1);
+    const auto unknown = [&]() -> Result<> {
+        if (optional) return {};
+        return usage_error("-e trace={}: no such system call or class; see strace(1) for the names",
+                           whole);
+    };
+    if (item.empty()) return unknown();
+    if (item == "all") {
+        m_x86_64.set();
+        m_i386.set();
+        m_beyond = true;
+        return {};
+    }
+    if (item == "none") return {};
+
+    if (item.starts_with('/')) {
+        Result<Regex> regex = compile(item.substr(1));
+        if (!regex) return tl::unexpected(std::move(regex.error()));
+        const auto match = [&](const SyscallTable::Entry& entry) {
+            return known(entry) && ::regexec(regex->get(), entry.name.c_str(), 0, nullptr, 0) == 0;
+        };
+        const bool any64 = select(m_x86_64, Abi::x86_64, match);
+        const bool any32 = select(m_i386, Abi::i386, match);
+        return any64 || any32 ? Result<>() : unknown();
+    }
+
+    const NamedClass* named = nullptr;
+    if (item.starts_with('%')) {
+        named = find_class(item.substr(1));
+        if (named == nullptr) return unknown();
+    } else if (const NamedClass* bare = find_class(item); bare != nullptr && bare->bare) {
+        named = bare;
+    }
+    if (named != nullptr) {
+        const auto match = [&](const SyscallTable::Entry& entry) {
+            return (entry.classes & named->bit) != 0;
+        };
+        select(m_x86_64, Abi::x86_64, match);
+        select(m_i386, Abi::i386, match);
+        return {};
+    }
+
+    bool wide = true;
+    bool narrow = true;
+    if (const size_t at = item.rfind('@'); at != std::string_view::npos) {
+        const std::string_view abi = item.substr(at + 1);
+        if (abi == "64")
+            narrow = false;
+        else if (abi == "32")
+            wide = false;
+        else
+            return unknown();
+        item = item.substr(0, at);
+    }
+    u64 number = 0;
+    const auto [end, error] = std::from_chars(item.data(), item.data() + item.size(), number);
+    if (error == std::errc() && end == item.data() + item.size()) {
+        if (number >= SyscallTable::max_number) return unknown();
+        if (wide) m_x86_64.set(number);
+        if (narrow) m_i386.set(number);
+        return {};
+    }
+    const auto match = [&](const SyscallTable::Entry& entry) { return entry.name == item; };
+    const bool any64 = wide && select(m_x86_64, Abi::x86_64, match);
+    const bool any32 = narrow && select(m_i386, Abi::i386, match);
+    return any64 || any32 ? Result<>() : unknown();
+}
+
+Result<Filter> Filter::parse(std::string_view expression) {
+    std::string_view list = expression;
+    if (const size_t equals = list.find('='); equals != std::string_view::npos) {
+        const std::string_view key = list.substr(0, equals);
+        if (key != "trace" && key != "t")
+            return usage_error("-e {}: only -e trace=LIST is supported", expression);
+        list.remove_prefix(equals + 1);
+    }
+    bool inverted = false;
+    while (list.starts_with('!')) {
+        inverted = !inverted;
+        list.remove_prefix(1);
+    }
+    if (list.empty()) return usage_error("-e {}: the list of system calls is empty", expression);
+    Filter filter;
+    filter.invert(); // nothing
+    while (true) {
+        const size_t comma = list.find(',');
+        if (Result<> added = filter.add(list.substr(0, comma)); !added)
+            return tl::unexpected(std::move(added.error()));
+        if (comma == std::string_view::npos) break;
+        list.remove_prefix(comma + 1);
+    }
+    if (inverted) filter.invert();
+    return filter;
+}
+
+} // namespace gnomon::trace

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file Programs run as users run them: with pipes, or on a terminal.
+#pragma once
+
+#include "base/file_descriptor.h"
+
+#include <chrono>
+#include <csignal>
+#include <functional>
+#include <string>
+#include <sys/types.h>
+#include <termios.h>
+#include <vector>
+
+namespace gnomon::cli::test {
+
+/// What a child left. `status` is as the shell's $?: 128 and the signal's number if one killed it.
+struct Finished {
+    int status = -1;
+    std::string out;
+    std::string err;
+};
+
+/// Runs a program with `input` on its stdin and collects its output. Kills it after a minute.
+[[nodiscard]] Finished run_program(const std::vector<std::string>& arguments,
+                                   const std::string& input = "");
+
+/// A program on a pseudo-terminal of its own, as the leader of a session.
+class TerminalProcess {
+public:
+    explicit TerminalProcess(const std::vector<std::string>& arguments);
+    TerminalProcess(const TerminalProcess&) = delete;
+    TerminalProcess& operator=(const TerminalProcess&) = delete;
+    /// Kills it if it still runs.
+    ~TerminalProcess();
+
+    void type(const std::string& keys) const;
+    void signal(int number) const { ::kill(m_pid, number); }
+    /// Reads what the program shows until `text` has come. @return false after ten seconds
+    [[nodiscard]] bool shows(const std::string& text);
+    /// All that was shown so far.
+    [[nodiscard]] const std::string& shown() const { return m_shown; }
+    /// Whether the terminal is in raw mode now: neither echo nor lines nor signals.
+    [[nodiscard]] bool raw() const;
+    [[nodiscard]] termios mode() const;
+    /// Waits for the terminal to become raw, or not. @return false after ten seconds
+    [[nodiscard]] bool becomes_raw(bool wanted) const;
+    /// Waits until job control has stopped the program. @return false after ten seconds
+    [[nodiscard]] bool stops() const;
+    /// Waits for the end. @return the status as in Finished; -1 after ten seconds
+    [[nodiscard]] int wait();
+    void hang_up() { m_master.reset(); }
+
+private:
+    [[nodiscard]] bool read_some();
+
+    FileDescriptor m_master;
+    FileDescriptor m_slave; ///< keeps the terminal's mode readable after the program's end
+    pid_t m_pid = -1;
+    std::string m_shown;
+};
+
+/// Asks again and again until it is so. @return false after ten seconds
+[[nodiscard]] bool eventually(const std::function<bool()>& condition);
+
+} // namespace gnomon::cli::test

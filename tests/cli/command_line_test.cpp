@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/command_line.h"
+
+#include "cli/help.h"
+#include "temporary_folder.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace gnomon::cli {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Not;
+
+Result<Invocation> parse(std::vector<std::string> arguments) {
+    return parse_command_line(arguments);
+}
+
+std::string usage_complaint(std::vector<std::string> arguments) {
+    const auto parsed = parse(arguments);
+    if (parsed) return "(accepted)";
+    EXPECT_TRUE(parsed.error().usage) << parsed.error().message;
+    EXPECT_THAT(parsed.error().message, Not(HasSubstr("\n")));
+    return parsed.error().message;
+}
+
+TEST(CommandLine, RunTakesTheMachineOptions) {
+    const auto parsed =
+        parse({"run", "--kernel", "vmlinuz", "--initrd=i.img", "--append", "a b=c", "--memory",
+               "1G", "--stats=json", "--log-level", "debug", "--no-reboot"});
+    ASSERT_TRUE(parsed) << parsed.error().message;
+    EXPECT_EQ(parsed->action, Invocation::Action::run);
+    const MachineSettings& machine = parsed->machine;
+    EXPECT_EQ(machine.kernel, "vmlinuz");
+    EXPECT_EQ(machine.initrd, "i.img");
+    EXPECT_EQ(machine.append, "a b=c");
+    EXPECT_EQ(machine.memory, u64{1} << 30);
+    EXPECT_EQ(machine.stats, StatisticsFormat::json);
+    EXPECT_EQ(machine.log_level, "debug");
+    EXPECT_EQ(machine.no_reboot, true);
+}
+
+TEST(CommandLine, WhatIsNotSaidStaysOpen) {
+    const auto parsed = parse({"run", "--kernel", "k"});
+    ASSERT_TRUE(parsed);
+    EXPECT_FALSE(parsed->machine.memory || parsed->machine.stats || parsed->machine.no_reboot ||
+                 parsed->machine.append || parsed->machine.log_level);
+}
+
+TEST(CommandLine, StatsStandsForItsTextForm) {
+    const auto parsed = parse({"run", "--stats", "--kernel", "k"});
+    ASSERT_TRUE(parsed);
+    EXPECT_EQ(parsed->machine.stats, StatisticsFormat::text);
+}
+
+TEST(CommandLine, TraceTakesStracesOptions) {
+    const auto parsed = parse(
+        {"trace", "-f",   "-e", "trace=open", "-e", "trace=openat,read", "-o", "out",    "-s",
+         "100",   "-ttt", "-r", "-T",         "-C", "--memory",          "1G", "--root", "dir",
+         "--",    "sh",   "-c", "exit 7",     "--", "--memory"});
+    ASSERT_TRUE(parsed) << parsed.error().message;
+    EXPECT_EQ(parsed->action, Invocation::Action::trace);
+    const TraceSettings& trace = parsed->trace;
+    EXPECT_EQ(trace.filter, "openat,read");
+    EXPECT_EQ(trace.options.output, "out");
+    EXPECT_EQ(trace.options.string_limit, 100U);
+    EXPECT_EQ(trace.options.timestamps, trace::TimestampStyle::epoch);
+    EXPECT_TRUE(trace.options.relative && trace.options.duration && trace.options.summary_also);
+    EXPECT_FALSE(trace.options.summary || trace.options.json);
+    EXPECT_EQ(trace.root, "dir");
+    EXPECT_THAT(trace.command, ElementsAre("sh", "-c", "exit 7", "--", "--memory"));
+    EXPECT_EQ(parsed->machine.memory, u64{1} << 30);
+}
+
+TEST(CommandLine, TimestampStylesAreCounted) {
+    EXPECT_EQ(parse({"trace", "-t", "--", "x"})->trace.options.timestamps,
+              trace::TimestampStyle::seconds);
+    EXPECT_EQ(parse({"trace", "-tt", "--", "x"})->trace.options.timestamps,
+              trace::TimestampStyle::microseconds);
+    EXPECT_EQ(parse({"trace", "-t", "-t", "--", "x"})->trace.options.timestamps,
+              trace::TimestampStyle::microseconds);
+}
+
+TEST(CommandLine, FilterForms) {
+    EXPECT_EQ(parse({"trace", "-e", "read,write", "--", "x"})->trace.filter, "read,write");
+    EXPECT_EQ(parse({"trace", "-etrace=%file", "--", "x"})->trace.filter, "%file");
+    EXPECT_EQ(parse({"trace", "-e", "trace=!futex", "--", "x"})->trace.filter, "!futex");
+    EXPECT_EQ(parse({"trace", "--trace=read", "--", "x"})->trace.filter, "read");
+    EXPECT_EQ(parse({"trace", "--", "x"})->trace.filter, std::nullopt);
+}
+
+TEST(CommandLine, TraceWithoutACommandIsAWholeMachine) {
+    const auto parsed = parse({"trace", "-c", "--initrd", "i", "--kernel", "k"});
+    ASSERT_TRUE(parsed);
+    EXPECT_TRUE(parsed->trace.command.empty());
+    EXPECT_TRUE(parsed->trace.options.summary);
+    EXPECT_EQ(parsed->machine.initrd, "i");
+}
+
+TEST(CommandLine, UsageErrorsSayWhatAndWhere) {
+    EXPECT_THAT(usage_complaint({}), HasSubstr("run or trace"));
+    EXPECT_THAT(usage_complaint({"walk"}), AllOf(HasSubstr("walk"), HasSubstr("run and trace")));
+    EXPECT_THAT(usage_complaint({"--walk"}), HasSubstr("--walk"));
+    EXPECT_THAT(usage_complaint({"run"}), HasSubstr("--kernel"));
+    EXPECT_THAT(usage_complaint({"run", "--kernel"}), HasSubstr("--kernel"));
+    EXPECT_THAT(usage_complaint({"run", "--kernel", "k", "--colour"}),
+                AllOf(HasSubstr("--colour"), HasSubstr("gnomon run --help")));
+    EXPECT_THAT(usage_complaint({"run", "--kernel", "k", "extra"}), HasSubstr("extra"));
+    EXPECT_THAT(usage_complaint({"run", "--kernel", "k", "--", "ls"}),
+                HasSubstr("trace -- COMMAND"));
+    EXPECT_THAT(usage_complaint({"run", "--kernel", "k", "--memory", "0"}), HasSubstr("too small"));
+    EXPECT_THAT(usage_complaint({"run", "--kernel", "k", "--memory", "9999G"}),
+                HasSubstr("too large"));
+    EXPECT_THAT(usage_complaint({"run", "--kernel", "k", "--stats=xml"}), HasSubstr("xml"));
+    EXPECT_THAT(usage_complaint({"run", "--kernel", "k", "--log-level", "loud"}),
+                HasSubstr("loud"));
+    EXPECT_THAT(usage_complaint({"trace", "ls", "-l"}), HasSubstr("behind '--'"));
+    EXPECT_THAT(usage_complaint({"trace", "--"}), HasSubstr("command"));
+    EXPECT_THAT(usage_complaint({"trace", "-s", "many", "--", "x"}), HasSubstr("many"));
+    EXPECT_THAT(usage_complaint({"trace", "-s", "99999999999", "--", "x"}),
+                HasSubstr("99999999999"));
+    EXPECT_THAT(usage_complaint({"trace", "-tttt", "--", "x"}), HasSubstr("-ttt"));
+    EXPECT_THAT(usage_complaint({"trace", "-e", "signal=all", "--", "x"}), HasSubstr("signal=all"));
+    EXPECT_THAT(usage_complaint({"trace", "--json", "-c", "--", "x"}), HasSubstr("--json"));
+    EXPECT_THAT(usage_complaint({"trace", "-c", "-C", "--", "x"}), HasSubstr("-C"));
+    EXPECT_THAT(usage_complaint({"trace", "--root", "d"}), HasSubstr("--root"));
+    EXPECT_THAT(usage_complaint({"trace", "--initrd", "i", "--", "x"}), HasSubstr("--root"));
+    EXPECT_THAT(usage_complaint({"run", "trace"}), HasSubstr("one command"));
+}
+
+TEST(CommandLine, HelpNamesEveryOptionAndTheVersionIsAsked) {
+    EXPECT_EQ(parse({"--help"})->text, general_help());
+    EXPECT_EQ(parse({"run", "--help"})->text, run_help());
+    EXPECT_EQ(parse({"trace", "-h"})->text, trace_help());
+    EXPECT_THAT(parse({"--version"})->text,
+                testing::MatchesRegex("gnomon [0-9]+\\.[0-9]+\\.[0-9]+\n"));
+    for (const char* option : {"--kernel", "--initrd", "--append", "--memory", "--no-reboot",
+                               "--stats", "--log-level", "--config"}) {
+        EXPECT_THAT(run_help(), HasSubstr(option));
+        EXPECT_THAT(trace_help(), HasSubstr(option));
+    }
+    for (const char* option :
+         {"-e ", "-f ", "-o ", "-c ", "-C ", "-s ", "-a ", "-t,", "-tt", "-ttt", "-r ", "-T ",
+          "--json", "--root", "--busybox", "--console", "--tty"}) {
+        EXPECT_THAT(trace_help(), HasSubstr(option));
+    }
+}
+
+TEST(CommandLine, TheCommandLineWinsOverTheFile) {
+    const test::TemporaryFolder folder;
+    const std::string config =
+        folder.file("m.toml", "kernel = \"from-file\"\nmemory = \"1G\"\n"
+                              "append = \"quiet\"\nno-reboot = true\nstats = \"json\"\n"
+                              "log-level = \"info\"\ninitrd = \"i\"\n");
+    const auto parsed = parse({"run", "--memory", "256M", "--config", config, "--append", ""});
+    ASSERT_TRUE(parsed) << parsed.error().message;
+    EXPECT_EQ(parsed->machine.kernel, "from-file");
+    EXPECT_EQ(parsed->machine.memory, u64{256} << 20);
+    EXPECT_EQ(parsed->machine.append, "");
+    EXPECT_EQ(parsed->machine.no_reboot, true);
+    EXPECT_EQ(parsed->machine.stats, StatisticsFormat::json);
+    EXPECT_EQ(parsed->machine.log_level, "info");
+    EXPECT_EQ(parsed->machine.initrd, "i");
+}
+
+TEST(CommandLine, ConfigFileErrorsNameFileAndLine) {
+    const test::TemporaryFolder folder;
+    const auto complaint = [&](const std::string& contents) {
+        return usage_complaint({"run", "--config", folder.file("m.toml", contents)});
+    };
+    EXPECT_THAT(complaint("kernel = \"k\"\n\nmemroy = \"1G\"\n"),
+                AllOf(HasSubstr("m.toml:3:"), HasSubstr("memroy")));
+    EXPECT_THAT(complaint("\nkernel = 5\n"), AllOf(HasSubstr("m.toml:2:"), HasSubstr("a string")));
+    EXPECT_THAT(complaint("memory = \"1X\"\n"),
+                AllOf(HasSubstr("m.toml:1:"), HasSubstr("not a size")));
+    EXPECT_THAT(complaint("memory = -1\n"), HasSubstr("m.toml:1:"));
+    EXPECT_THAT(complaint("memory = 4096\n"),
+                AllOf(HasSubstr("m.toml:1:"), HasSubstr("too small")));
+    EXPECT_THAT(complaint("no-reboot = \"yes\"\n"), HasSubstr("true or false"));
+    EXPECT_THAT(complaint("stats = \"xml\"\n"), HasSubstr("m.toml:1:"));
+    EXPECT_THAT(complaint("log-level = \"loud\"\n"), HasSubstr("warn"));
+    EXPECT_THAT(complaint("[machine]\nkernel = \"k\"\n"),
+                AllOf(HasSubstr("m.toml:1:"), HasSubstr("machine")));
+    EXPECT_THAT(complaint("kernel = \"k\"\nthis is no TOML\n"), HasSubstr("m.toml:2:"));
+}
+
+TEST(CommandLine, AMissingConfigFileIsNoUsageError) {
+    const auto parsed = parse({"run", "--config", "/nonexistent/m.toml"});
+    ASSERT_FALSE(parsed);
+    EXPECT_FALSE(parsed.error().usage);
+    EXPECT_THAT(parsed.error().message, HasSubstr("/nonexistent/m.toml"));
+}
+
+} // namespace
+} // namespace gnomon::cli
