@@ -50,13 +50,13 @@ public:
     [[nodiscard]] bool read(Gpa gpa, std::span<std::byte> out) const {
         const Hva p = hva(gpa, out.size());
         if (p == nullptr) return false;
-        std::memcpy(out.data(), p, out.size());
+        if (!out.empty()) std::memcpy(out.data(), p, out.size());
         return true;
     }
     [[nodiscard]] bool write(Gpa gpa, std::span<const std::byte> in) {
         const Hva p = hva(gpa, in.size());
         if (p == nullptr) return false;
-        std::memcpy(p, in.data(), in.size());
+        if (!in.empty()) std::memcpy(p, in.data(), in.size());
         return true;
     }
     template <class T>

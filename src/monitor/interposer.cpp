@@ -163,6 +163,7 @@ void Interposer::report_entry(SystemCallAbi abi, u64 number, const std::array<u6
     entry.number = number;
     entry.args = args;
     entry.user_ip = user_ip;
+    entry.user_sp = m_block.state.gpr[processor::rsp];
     entry.time_ns = m_clock.now_ns();
     const linux_::PageTableReader user(m_memory, m_block.state.cr3, linux_::PageTableReader::Access::user);
     m_observer.entered(entry, user);
@@ -181,6 +182,7 @@ void Interposer::drain_ring() {
         entry.number = event.number;
         std::copy(std::begin(event.args), std::end(event.args), entry.args.begin());
         entry.user_ip = event.user_rip;
+        entry.user_sp = event.user_rsp;
         entry.time_ns = m_clock.now_ns() - (m_clock.tsc() - event.tsc) * 1'000'000 / (m_clock.tsc_hz() / 1000);
         const linux_::PageTableReader user(m_memory, m_block.state.cr3, linux_::PageTableReader::Access::user);
         m_observer.entered(entry, user);

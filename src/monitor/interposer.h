@@ -42,6 +42,7 @@ struct SystemCallEntry {
     u64 number = 0;
     std::array<u64, 6> args{};
     u64 user_ip = 0;
+    u64 user_sp = 0;
     u64 time_ns = 0; ///< virtual time
     unsigned cpu = 0;
 };

@@ -156,6 +156,7 @@ const char* type_name(ArgKind kind) {
     case ArgKind::fd:
     case ArgKind::dirfd:
     case ArgKind::signal:
+    case ArgKind::key:
     case ArgKind::flags:
     case ArgKind::open_flags:
     case ArgKind::name: return "int";
@@ -239,6 +240,9 @@ void CallFormatter::print_value(const ArgSpec& spec, u64 value) {
     case ArgKind::uid16:
         return id((value & 0xffff) == 0xffff ? ~u32{0} : static_cast<u32>(value & 0xffff));
     case ArgKind::signal: return signal(low);
+    case ArgKind::key:
+        if (const Flag* special = find_flag(flags::key_serial, low)) return put(special->name);
+        return decimal(static_cast<i32>(low));
     case ArgKind::device: return device(low);
     case ArgKind::mode: return mode(low & 0xffff);
     case ArgKind::path: return path(value);

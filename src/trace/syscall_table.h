@@ -30,6 +30,7 @@ enum class ArgKind : u8 {
     uid,              ///< uid_t; -1 stays -1
     uid16,            ///< 16-bit uid of old i386 calls
     signal,           ///< SIGINT
+    key,              ///< key_serial_t, or KEY_SPEC_*
     device,           ///< makedev(0x8, 0x1)
     mode,             ///< S_IFCHR|0600
     path,             ///< NUL-terminated, never cut

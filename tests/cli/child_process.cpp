@@ -166,6 +166,12 @@ termios TerminalProcess::mode() const {
 
 bool TerminalProcess::raw() const { return (mode().c_lflag & (ECHO | ICANON | ISIG)) == 0; }
 
+void TerminalProcess::set_mode_cooked() const {
+    termios cooked = mode();
+    cooked.c_lflag |= ECHO | ICANON | ISIG;
+    EXPECT_EQ(::tcsetattr(m_slave.get(), TCSANOW, &cooked), 0);
+}
+
 bool TerminalProcess::becomes_raw(bool wanted) const {
     return eventually([&] { return raw() == wanted; });
 }

@@ -43,6 +43,8 @@ public:
     /// Whether the terminal is in raw mode now: neither echo nor lines nor signals.
     [[nodiscard]] bool raw() const;
     [[nodiscard]] termios mode() const;
+    /// Sets echo, lines and signals, as a shell does that has the terminal back.
+    void set_mode_cooked() const;
     /// Waits for the terminal to become raw, or not. @return false after ten seconds
     [[nodiscard]] bool becomes_raw(bool wanted) const;
     /// Waits until job control has stopped the program. @return false after ten seconds

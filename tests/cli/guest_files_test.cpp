@@ -51,7 +51,7 @@ TEST_F(GuestFiles, KernelSearchOrder) {
     const std::string fetched = m_folder.file("guest/cloud/vmlinuz", "k");
     EXPECT_EQ(find_kernel(std::nullopt, m_places), fetched);
     m_places.kernel_variable = m_folder.file("variable", "k");
-    EXPECT_EQ(find_kernel(std::nullopt, m_places), m_places.kernel_variable);
+    EXPECT_EQ(find_kernel(std::nullopt, m_places), *m_places.kernel_variable);
     const std::string given = m_folder.file("given", "k");
     EXPECT_EQ(find_kernel(given, m_places), given);
 }

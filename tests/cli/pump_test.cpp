@@ -62,7 +62,6 @@ TEST(OutputPump, WritesEverythingInOrder) {
             rest.remove_prefix(pump.push(bytes(rest)));
         sent += piece;
     }
-    sent.resize(sent.size());
     pump.finish([] { return false; });
     reader.join();
     EXPECT_EQ(got.substr(0, 300000), sent.substr(0, 300000));
@@ -171,7 +170,6 @@ TEST(InputPump, EndsWhileItWaits) {
     const Pipe idle;
     { const InputPump pump(idle.read_end.get(), {}); }
     const Pipe full;
-    std::thread writer;
     {
         InputPump pump(full.read_end.get(), {});
         pump.set_limit(0);

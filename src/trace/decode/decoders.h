@@ -44,7 +44,6 @@ void rlimit(CallFormatter&, u64);
 void rlimit64(CallFormatter&, u64);
 void rusage(CallFormatter&, u64);
 void utsname(CallFormatter&, u64);
-void old_utsname(CallFormatter&, u64);
 void sysinfo(CallFormatter&, u64);
 void wait_status(CallFormatter&, u64);
 void scheduler_parameter(CallFormatter&, u64);
@@ -144,6 +143,7 @@ void sys_shmat(CallFormatter&);
 void sys_ipc_get(CallFormatter&);
 void sys_ipc_control(CallFormatter&);
 void sys_ipc(CallFormatter&);
+void semaphore_operations(CallFormatter&, u64);
 
 void sys_execve(CallFormatter&);
 void sys_execveat(CallFormatter&);
@@ -167,6 +167,7 @@ void sys_reboot(CallFormatter&);
 void sys_seccomp(CallFormatter&);
 void sys_ptrace(CallFormatter&);
 void sys_kexec_load(CallFormatter&);
+void sys_kcmp(CallFormatter&);
 void sys_keyctl(CallFormatter&);
 void sys_syslog(CallFormatter&);
 

@@ -184,6 +184,22 @@ void sys_ipc_control(CallFormatter& f) {
     f.pointer(f.arg(last));
 }
 
+/// semop's array; the count is in argument 2.
+void semaphore_operations(CallFormatter& f, u64 address) {
+    struct Operation {
+        u16 number;
+        i16 operation;
+        i16 flags;
+    };
+    static constexpr Flag names[] = {{0x1000, "SEM_UNDO"}, {04000, "IPC_NOWAIT"}};
+    f.array(address, f.arg32(2), sizeof(Operation), [&](std::span<const std::byte> b) {
+        const auto one = load<Operation>(b);
+        f.print("{{sem_num={}, sem_op={}, sem_flg=", one.number, one.operation);
+        f.flags(FlagTable{names, "SEM_???"}, static_cast<u16>(one.flags));
+        f.put('}');
+    });
+}
+
 /// i386's multiplexer: the low half is the operation, the high half its version.
 void sys_ipc(CallFormatter& f) {
     if (!f.entering()) return;

@@ -569,8 +569,6 @@ void utsname(CallFormatter& f, u64 address) {
     f.put(", ...}");
 }
 
-void old_utsname(CallFormatter& f, u64 address) { f.pointer(address); }
-
 void sysinfo(CallFormatter& f, u64 address) {
     // uptime, loads[3], six sizes, procs and padding (16 bits each), two sizes, mem_unit (32 bits)
     const size_t w = f.word_size();
@@ -835,7 +833,8 @@ void sys_arch_prctl(CallFormatter& f) {
         if (operation == ARCH_GET_CPUID) return f.finish();
         if (gets) return;
         f.argument(1);
-        operation == ARCH_SET_CPUID ? f.hex(f.arg(1)) : f.pointer(f.arg(1));
+        operation == ARCH_SET_FS || operation == ARCH_SET_GS ? f.pointer(f.arg(1))
+                                                             : f.hex(f.arg(1));
         return f.finish();
     }
     if (!gets) return;
@@ -1012,7 +1011,40 @@ void sys_kexec_load(CallFormatter& f) {
 
 void sys_keyctl(CallFormatter& f) {
     if (!f.entering()) return;
-    f.print_arguments(0, 4);
+    // By operation: k is a key, p an address, s a string, u a number, x a set of bits.
+    static constexpr std::string_view forms[] = {
+        "ku",  "s",    "kpu", "k",    "kuu", "kx",  "kpu",  "k",    "kk", "kk",   "kssk",
+        "kpu", "kpuk", "kuk", "u",    "ku",  "k",   "kpu",  "",     "kuuk", "kpuk", "k",
+        "uk"};
+    f.print_argument(0);
+    const u32 operation = f.arg32(0);
+    const std::string_view form =
+        operation < std::size(forms) ? forms[operation] : std::string_view("xxxx");
+    for (unsigned i = 0; i < form.size(); ++i) {
+        f.argument(i + 1);
+        const u64 value = f.arg(i + 1);
+        switch (form[i]) {
+        case 'k': f.print_value({"", ArgKind::key}, value); break;
+        case 'p': f.pointer(value); break;
+        case 's': f.c_string(value, f.string_limit()); break;
+        case 'u': f.unsigned_decimal(value); break;
+        default: f.hex(value);
+        }
+    }
+    f.finish();
+}
+
+void sys_kcmp(CallFormatter& f) {
+    if (!f.entering()) return;
+    f.print_arguments(0, 2);
+    constexpr u32 file = 0, epoll_target = 7;
+    const u32 type = f.arg32(2);
+    if (type == file || type >= epoll_target) {
+        for (unsigned i = 3; i < 5; ++i) {
+            f.argument(i);
+            type == file ? f.unsigned_decimal(f.arg32(i)) : f.hex(f.arg(i));
+        }
+    }
     f.finish();
 }
 
@@ -1021,10 +1053,10 @@ void sys_syslog(CallFormatter& f) {
     const bool reads = action >= 2 && action <= 4;
     if (f.entering()) {
         f.argument(0);
-        if (const Flag* flag = find_flag(flags::syslog_action, action))
-            f.put(flag->name);
-        else
-            f.print("{} /* SYSLOG_ACTION_??? */", f.arg_int(0));
+        const Flag* flag = find_flag(flags::syslog_action, action);
+        f.print("{} /* {} */", f.arg_int(0), flag != nullptr ? flag->name : "SYSLOG_ACTION_???");
+        constexpr u32 without = 1 << 0 | 1 << 1 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 9 | 1 << 10;
+        if (action < 32 && (without >> action & 1) != 0) return f.finish();
         if (reads) return;
         f.argument(1);
         f.pointer(f.arg(1));

@@ -129,6 +129,23 @@ void put_pointer(Text& out, u64 address) {
         fmt::format_to(fmt::appender(out), "{:#x}", address);
 }
 
+void put_hex(Text& out, u32 value) {
+    if (value == 0)
+        out.push_back('0');
+    else
+        fmt::format_to(fmt::appender(out), "{:#x}", value);
+}
+
+void put_architecture(Text& out, u32 value) {
+    switch (value) { // linux/audit.h
+    case 0xc000003e: return append(out, "AUDIT_ARCH_X86_64");
+    case 0x40000003: return append(out, "AUDIT_ARCH_I386");
+    default:
+        put_hex(out, value);
+        append(out, " /* AUDIT_ARCH_??? */");
+    }
+}
+
 void put_code(Text& out, const SignalDelivered& s) {
     if (const std::string_view name = signal_code_name(s.signo, s.code); !name.empty())
         append(out, name);
@@ -141,12 +158,8 @@ void put_sender(Text& out, const SignalDelivered& s) {
 }
 
 void put_value(Text& out, const SignalDelivered& s) {
-    if (s.value != 0) {
-        fmt::format_to(fmt::appender(out), ", si_value={{sival_int={}, sival_ptr={:#x}}}",
-                       static_cast<i32>(s.value), s.value);
-    } else {
-        append(out, ", si_value={sival_int=0, sival_ptr=NULL}");
-    }
+    fmt::format_to(fmt::appender(out), ", si_int={}, si_ptr=", static_cast<i32>(s.value));
+    put_pointer(out, s.value);
 }
 
 } // namespace
@@ -192,8 +205,9 @@ void signal_fields(Text& out, const SignalDelivered& s) {
     case si_user:
     case si_tkill: put_sender(out, s); break;
     case si_timer:
-        fmt::format_to(to, ", si_timerid={:#x}, si_overrun={}", static_cast<u32>(s.timer_id),
-                       s.overrun);
+        append(out, ", si_timerid=");
+        put_hex(out, static_cast<u32>(s.timer_id));
+        fmt::format_to(to, ", si_overrun={}", s.overrun);
         put_value(out, s);
         break;
     case si_queue:
@@ -230,7 +244,8 @@ void signal_fields(Text& out, const SignalDelivered& s) {
             if (s.code == si_kernel) break;
             append(out, ", si_call_addr=");
             put_pointer(out, s.address);
-            fmt::format_to(to, ", si_syscall={}, si_arch={:#x}", s.syscall, s.arch);
+            fmt::format_to(to, ", si_syscall={}, si_arch=", s.syscall);
+            put_architecture(out, s.arch);
             break;
         default:
             if (s.code == si_kernel) break;
@@ -282,10 +297,15 @@ void signal_event(CallFormatter& f, u64 address) {
     if (!f.read_words(address, std::span(&value, 1)) ||
         !f.read_object(address + f.word_size(), fields))
         return f.pointer(address);
-    f.print("{{sigev_value={{sival_int={}, sival_ptr=", static_cast<i32>(value));
-    f.pointer(value);
-    f.put("}, sigev_signo=");
-    f.signal(static_cast<u32>(fields[0]));
+    f.put('{');
+    if (value != 0) {
+        f.print("sigev_value={{sival_int={}, sival_ptr=", static_cast<i32>(value));
+        f.pointer(value);
+        f.put("}, ");
+    }
+    f.put("sigev_signo=");
+    const bool delivers = fields[1] == 0 || fields[1] == 4;
+    delivers ? f.signal(static_cast<u32>(fields[0])) : f.decimal(fields[0]);
     f.put(", sigev_notify=");
     switch (fields[1]) {
     case 0: f.put("SIGEV_SIGNAL"); break;
@@ -379,7 +399,10 @@ void sys_ssetmask(CallFormatter& f) {
         put_set(f.out(), f.arg32(0), 32);
         return f.finish();
     }
-    sys_sgetmask(f);
+    if (f.failed()) return;
+    f.result_kind(ResultKind::hex);
+    append(f.remark(), "old mask ");
+    put_set(f.remark(), static_cast<u32>(f.result()), 32);
 }
 
 void sys_sgetmask(CallFormatter& f) {

@@ -59,14 +59,22 @@ void print_address(CallFormatter& f, std::span<const std::byte> b) {
     case AF_NETLINK:
         if (b.size() < 12) goto other;
         if (const u16 pad = load<u16>(b, 2); pad != 0) f.print(", nl_pad={:#x}", pad);
-        f.print(", nl_pid={}, nl_groups={:#010x}", load<i32>(b, 4), load<u32>(b, 8));
+        f.print(", nl_pid={}, nl_groups=", load<i32>(b, 4));
+        if (const u32 groups = load<u32>(b, 8); groups == 0)
+            f.put("00000000");
+        else
+            f.print("{:#08x}", groups);
         break;
     case AF_PACKET: {
         if (b.size() < 12) goto other;
-        f.print(", sll_protocol=htons({:#x}), sll_ifindex={}, sll_hatype={:#x}, sll_pkttype={:#x}, "
-                "sll_halen={}",
-                load_port(b, 2), load<i32>(b, 4), load<u16>(b, 8), load<u8>(b, 10),
-                load<u8>(b, 11));
+        // Interfaces are numbers here: their names are known to the guest alone.
+        f.put(", sll_protocol=htons(");
+        f.name(flags::ethernet_protocol, load_port(b, 2));
+        f.print("), sll_ifindex={}, sll_hatype=", load<i32>(b, 4));
+        f.name(flags::hardware_type, load<u16>(b, 8));
+        f.put(", sll_pkttype=");
+        f.name(flags::packet_type, load<u8>(b, 10));
+        f.print(", sll_halen={}", load<u8>(b, 11));
         if (b.size() > 12) {
             f.put(", sll_addr=[");
             const size_t count = std::min<size_t>(load<u8>(b, 11), b.size() - 12);
@@ -106,6 +114,10 @@ void socket_protocol(CallFormatter& f, u32 family, u64 protocol) {
     case AF_INET:
     case AF_INET6: return f.name(flags::ip_protocol, protocol);
     case AF_NETLINK: return f.name(flags::netlink_protocol, protocol);
+    case AF_PACKET:
+        f.put("htons(");
+        f.name(flags::ethernet_protocol, big_endian(static_cast<u16>(protocol)));
+        return f.put(')');
     default: f.unsigned_decimal(protocol);
     }
 }
@@ -188,7 +200,13 @@ void control_data(CallFormatter& f, u32 level, u32 type, std::span<const std::by
     } else if (level == SOL_SOCKET && type == credentials && b.size() >= 12) {
         f.print(", cmsg_data={{pid={}, uid={}, gid={}}}", load<i32>(b, 0), load<u32>(b, 4),
                 load<u32>(b, 8));
-    } else if (!b.empty()) {
+    } else if (level == 0 && type == IP_PKTINFO && b.size() >= 12) {
+        std::array<u8, 8> a{};
+        std::memcpy(a.data(), b.data() + 4, a.size());
+        f.print(", cmsg_data={{ipi_ifindex={}, ipi_spec_dst=inet_addr(\"{}.{}.{}.{}\"), "
+                "ipi_addr=inet_addr(\"{}.{}.{}.{}\")}}",
+                load<i32>(b, 0), a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]);
+    } else if ((level == SOL_SOCKET || level == 0) && !b.empty()) {
         f.put(", cmsg_data=");
         const size_t shown = std::min<size_t>(b.size(), f.string_limit());
         f.quote(std::string_view(reinterpret_cast<const char*>(b.data()), shown), shown < b.size());
@@ -211,20 +229,24 @@ void control(CallFormatter& f, u64 address, u64 length) {
         const u32 type = load<u32>(b, offset + word + 4);
         if (offset != 0) f.put(", ");
         f.print("{{cmsg_len={}, cmsg_level=", message);
-        f.name(flags::sockopt_level, level);
+        f.name(FlagTable{flags::sockopt_level.entries, "SOL_???"}, level);
         f.put(", cmsg_type=");
         if (level == SOL_SOCKET)
             f.name(flags::control_message, type);
         else if (level == 0)
             f.name(flags::sockopt_ip, type);
-        else if (level == 41)
-            f.name(flags::sockopt_ipv6, type);
         else
             f.hex(type);
         const u64 data = message > head ? std::min<u64>(message - head, size - offset - head) : 0;
         control_data(f, level, type, b.subspan(offset + head, data));
         f.put('}');
-        if (message < head || message > size - offset) break;
+        if (message < head) {
+            f.put(", ... /* ");
+            f.pointer(address + offset);
+            f.put(" */");
+            break;
+        }
+        if (message > size - offset) break;
         offset += (message + word - 1) / word * word;
     }
     if (length > limit) f.put(", ...");
@@ -278,7 +300,7 @@ void message_vector(CallFormatter& f, u64 address, u64 count, bool received) {
              word(5), static_cast<u32>(word(6))};
         f.put("{msg_hdr=");
         message_header(f, h, received ? length : ~u64{0}, true, std::nullopt);
-        if (!f.entering()) f.print(", msg_len={}", length);
+        if (!f.failed()) f.print(", msg_len={}", length);
         f.put('}');
     });
 }
@@ -315,9 +337,9 @@ void option_value(CallFormatter& f, u64 address, u32 length, bool written) {
     const u32 option = f.arg32(2);
     if (address == 0) return f.put("NULL");
     if (level == SOL_SOCKET) {
-        if (option == SO_LINGER && length >= 8) {
+        if (option == SO_LINGER) {
             std::array<i32, 2> linger{};
-            if (!f.read_object(address, linger)) return f.pointer(address);
+            if (length < 8 || !f.read_object(address, linger)) return f.pointer(address);
             return f.print("{{l_onoff={}, l_linger={}}}", linger[0], linger[1]);
         }
         if (option == SO_PEERCRED && length >= 12) {
@@ -326,6 +348,13 @@ void option_value(CallFormatter& f, u64 address, u32 length, bool written) {
             return f.print("{{pid={}, uid={}, gid={}}}", c[0], c[1], c[2]);
         }
         if (option == SO_BINDTODEVICE || option == SO_PEERSEC) return f.bytes(address, length);
+    }
+    if (level == 0 && (option == IP_ADD_MEMBERSHIP || option == IP_DROP_MEMBERSHIP)) {
+        std::array<u8, 8> m{};
+        if (length < m.size() || !f.read_object(address, m)) return f.pointer(address);
+        return f.print("{{imr_multiaddr=inet_addr(\"{}.{}.{}.{}\"), "
+                       "imr_interface=inet_addr(\"{}.{}.{}.{}\")}}",
+                       m[0], m[1], m[2], m[3], m[4], m[5], m[6], m[7]);
     }
     if (level == 6 && (option == 13 || option == 31)) // TCP_CONGESTION, TCP_ULP
         return f.bytes(address, length);
@@ -343,7 +372,11 @@ void option_value(CallFormatter& f, u64 address, u32 length, bool written) {
 void socket_address(CallFormatter& f, u64 address, u64 length) {
     if (address == 0) return f.put("NULL");
     std::array<std::byte, address_limit> raw{};
-    const size_t size = std::min<u64>(length, raw.size());
+    size_t size = std::min<u64>(length, raw.size());
+    u16 family = 0;
+    // The kernel takes no more than its own structure of a longer address.
+    if (size >= 2 && f.read_object(address, family) && family == AF_UNIX)
+        size = std::min(size, sizeof(sockaddr_un));
     if (size < 2 || !f.read(address, std::span(raw).first(size))) return f.pointer(address);
     print_address(f, std::span<const std::byte>(raw).first(size));
 }
@@ -443,19 +476,42 @@ void sys_sendmmsg(CallFormatter& f) {
 }
 
 void sys_recvmmsg(CallFormatter& f) {
-    if (f.entering()) return f.print_argument(0);
+    const StructPrinter timeout = f.call().row->args[4].printer;
+    if (f.entering()) {
+        f.print_argument(0);
+        // The timeout is overwritten with what is left of it.
+        std::array<i64, 2> before{};
+        if (f.arg(4) != 0) {
+            if (timeout == timespec && f.call().abi != Abi::x32) {
+                std::array<u64, 2> words{};
+                f.call().saved_valid = f.read_words(f.arg(4), words);
+                before = {f.as_signed(words[0]), f.as_signed(words[1])};
+            } else {
+                f.call().saved_valid = f.read_object(f.arg(4), before);
+            }
+            f.call().saved = {static_cast<u64>(before[0]), static_cast<u64>(before[1])};
+        }
+        return;
+    }
     f.argument(1);
     f.failed() ? f.pointer(f.arg(1))
                : message_vector(f, f.arg(1), static_cast<u64>(f.result()), true);
-    f.print_arguments(2, 4);
-    if (f.result() == 0) append(f.remark(), "Timeout");
+    f.print_arguments(2, 3);
+    f.argument(4);
+    if (!f.call().saved_valid) return f.pointer(f.arg(4));
+    f.print("{{tv_sec={}, tv_nsec={}}}", static_cast<i64>(f.call().saved[0]),
+            static_cast<i64>(f.call().saved[1]));
+    if (f.failed()) return;
+    if (f.result() == 0) return append(f.remark(), "Timeout");
+    append(f.remark(), "left ");
+    f.remark_with([&](CallFormatter& remark) { timeout(remark, f.arg(4)); });
 }
 
 void sys_setsockopt(CallFormatter& f) {
     if (!f.entering()) return;
     option_name(f);
     f.argument(3);
-    f.arg_int(4) < 0 ? f.pointer(f.arg(3)) : option_value(f, f.arg(3), f.arg32(4), false);
+    f.arg_int(4) <= 0 ? f.pointer(f.arg(3)) : option_value(f, f.arg(3), f.arg32(4), false);
     f.print_argument(4);
     f.finish();
 }

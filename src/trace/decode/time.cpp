@@ -78,6 +78,12 @@ void file_times(CallFormatter& f, std::span<const Wide> t) {
     f.put(']');
 }
 
+/// The int after the words of struct timex.
+i32 timex_tai(CallFormatter& f, u64 address) {
+    i32 tai = 0;
+    return f.read_object(address + 20 * f.word_size(), tai) ? tai : 0;
+}
+
 /// clock_nanosleep: the remaining time is written only when a relative sleep was interrupted.
 void remaining(CallFormatter& f, unsigned index, StructPrinter printer, bool absolute) {
     f.argument(index);
@@ -176,12 +182,19 @@ void timezone(CallFormatter& f, u64 address) {
 }
 
 void timex(CallFormatter& f, u64 address) {
-    // struct timex begins with modes (padded to a word) and offset, freq, maxerror, esterror.
-    std::array<u64, 5> w{};
+    // Words: modes and status are 32 bits padded to a word on x86-64; on i386 every member is 32 bits.
+    std::array<u64, 20> w{};
     if (!f.fetch_words(address, w)) return;
-    f.print("{{modes={:#x}, offset={}, freq={}, maxerror={}, esterror={}, ...}}",
-            static_cast<u32>(w[0]), f.as_signed(w[1]), f.as_signed(w[2]), f.as_signed(w[3]),
-            f.as_signed(w[4]));
+    const auto at = [&](size_t i) { return f.as_signed(w[i]); };
+    f.put("{modes=");
+    f.flags(flags::adjtime_modes, static_cast<u32>(w[0]));
+    f.print(", offset={}, freq={}, maxerror={}, esterror={}, status=", at(1), at(2), at(3), at(4));
+    f.flags(flags::adjtime_status, static_cast<u32>(w[5]));
+    f.print(", constant={}, precision={}, tolerance={}, time={{tv_sec={}, tv_usec={}}}, tick={}, "
+            "ppsfreq={}, jitter={}, shift={}, stabil={}, jitcnt={}, calcnt={}, errcnt={}, stbcnt={}, "
+            "tai={}}}",
+            at(6), at(7), at(8), at(9), at(10), at(11), at(12), at(13), static_cast<i32>(w[14]), at(15),
+            at(16), at(17), at(18), at(19), timex_tai(f, address));
 }
 
 void tms(CallFormatter& f, u64 address) {
@@ -223,12 +236,20 @@ void sys_time(CallFormatter& f) {
 }
 
 void sys_adjtimex(CallFormatter& f) {
+    const unsigned last = f.call().row->arity - 1u;
     if (f.entering()) {
-        if (f.call().row->arity == 2) f.print_argument(0);
+        if (last == 1) f.print_argument(0);
         return;
     }
-    f.print_argument(f.call().row->arity - 1u);
-    if (f.failed()) return;
+    f.argument(last);
+    const u64 address = f.arg(last);
+    u64 probe = 0;
+    if (f.failed() || address == 0 || !f.read_words(address, std::span(&probe, 1)))
+        return f.pointer(address);
+    // clock_adjtime64's structure differs; only its name is certain.
+    f.call_abi() == Abi::i386 && std::string_view(f.call().row->name) == "clock_adjtime64"
+        ? f.pointer(address)
+        : timex(f, address);
     if (const Flag* state = find_flag(flags::adjtime_state, static_cast<u64>(f.result())))
         append(f.remark(), state->name);
 }

@@ -46,7 +46,7 @@ extern const FlagTable mempolicy_mode, mempolicy_mode_flags, mempolicy_move, mov
 extern const FlagTable clone, clone3, unshare, setns, wait_options, waitid_type, futex_operation;
 extern const FlagTable prctl, arch_prctl, resource, rusage_who, priority_which, scheduler,
     schedattr;
-extern const FlagTable personality_flags, capability, ptrace, seccomp_mode, seccomp_flags;
+extern const FlagTable personality_flags, socketcall, capability, ptrace, seccomp_mode, seccomp_flags;
 extern const FlagTable pidfd_open, rseq, membarrier, membarrier_flags, kcmp, reboot_magic,
     reboot_command;
 extern const FlagTable syslog_action, quota_command, quota_type, ioprio_who, ioprio_class;
@@ -64,7 +64,7 @@ extern const FlagTable address_family, socket_type, socket_type_flags, accept_fl
     shutdown;
 extern const FlagTable ip_protocol, netlink_protocol, sockopt_level, sockopt_socket, sockopt_ip;
 extern const FlagTable sockopt_ipv6, sockopt_tcp, sockopt_udp, sockopt_netlink, sockopt_packet,
-    control_message;
+    control_message, ethernet_protocol, hardware_type, packet_type;
 // terminals and other devices
 extern const FlagTable ioctl_request, ioctl_direction, tty_speed;
 

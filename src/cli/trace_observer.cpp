@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/trace_observer.h"
+
+#include "monitor/interposer.h"
+#include "trace/tracer.h"
+
+#include <cstring>
+#include <ctime>
+#include <spdlog/spdlog.h>
+
+namespace gnomon::cli {
+
+namespace {
+
+u64 utc_now_ns() {
+    timespec t{};
+    ::clock_gettime(CLOCK_REALTIME, &t);
+    return static_cast<u64>(t.tv_sec) * 1'000'000'000 + static_cast<u64>(t.tv_nsec);
+}
+
+/// clone, fork, vfork and clone3, whose child returns 0 from a call that it did not make.
+bool makes_task(u64 number, bool compat) {
+    if (number == 435) return true;
+    return compat ? number == 2 || number == 120 || number == 190 : number >= 56 && number <= 58;
+}
+
+/// The monitor's view of user memory as the tracer's.
+class Reader final : public trace::MemoryReader {
+public:
+    explicit Reader(const monitor::UserMemory& memory) : m_memory(memory) {}
+    [[nodiscard]] bool read(u64 address, std::span<std::byte> out) override {
+        return m_memory.read(Gva(address), out);
+    }
+
+private:
+    const monitor::UserMemory& m_memory;
+};
+
+trace::TaskId task_id(const monitor::Caller& caller) {
+    trace::TaskId id;
+    if (!caller.task) {
+        id.key = caller.cr3;
+        return id;
+    }
+    id.pid = caller.task->pid;
+    id.tgid = caller.task->tgid;
+    id.ppid = caller.task->ppid;
+    id.comm = caller.task->comm;
+    id.key = caller.task->task.value();
+    id.generation = caller.task->start_time;
+    id.known = true;
+    return id;
+}
+
+template <class T>
+T field(const std::array<u8, 128>& info, std::size_t offset) {
+    T value;
+    std::memcpy(&value, info.data() + offset, sizeof value);
+    return value;
+}
+
+class TracingObserver final : public TraceObserver, public monitor::SystemCallObserver {
+public:
+    TracingObserver(const TraceObserverSettings& settings, trace::Filter filter, std::unique_ptr<trace::FileSink> sink)
+        : m_filter(filter), m_sink(std::move(sink)), m_tracer(settings.options, std::move(filter), *m_sink) {}
+
+    monitor::SystemCallObserver* observer() override { return this; }
+    Result<> finish() override { return m_tracer.finish(); }
+
+    monitor::CallAction action(u64 number) override {
+        return m_filter.wants(trace::Abi::x86_64, number) ? monitor::CallAction::hypercall : monitor::CallAction::none;
+    }
+
+    void entered(const monitor::SystemCallEntry& entry, const monitor::UserMemory& memory) override {
+        trace::SyscallEnter event;
+        event.task = task_id(entry.caller);
+        event.abi = entry.abi == monitor::SystemCallAbi::i386             ? trace::Abi::i386
+                    : (entry.number & trace::x32_syscall_bit) != 0 ? trace::Abi::x32
+                                                                          : trace::Abi::x86_64;
+        event.number = entry.number;
+        event.args = entry.args;
+        event.timestamp_ns = epoch(entry.time_ns);
+        event.user_ip = entry.user_ip;
+        event.user_sp = entry.user_sp;
+        event.cpu = entry.cpu;
+        Reader reader(memory);
+        m_tracer.on_enter(event, reader);
+    }
+
+    void returned(const monitor::SystemCallReturn& exit, const monitor::UserMemory& memory) override {
+        trace::SyscallExit event;
+        event.task = task_id(exit.caller);
+        event.result = exit.result;
+        event.abi = exit.compat ? trace::Abi::i386 : trace::Abi::x86_64;
+        event.number = static_cast<u64>(exit.original_number);
+        event.timestamp_ns = epoch(exit.time_ns);
+        event.cpu = exit.cpu;
+        event.child_return = exit.result == 0 && makes_task(event.number, exit.compat);
+        Reader reader(memory);
+        m_tracer.on_exit(event, reader);
+    }
+
+    void signal(const monitor::SignalDelivery& delivery) override {
+        trace::SignalDelivered event;
+        event.task = task_id(delivery.caller);
+        event.signo = delivery.number;
+        event.timestamp_ns = epoch(delivery.time_ns);
+        event.cpu = delivery.cpu;
+        if (delivery.has_info) {
+            // struct siginfo (Linux, include/uapi/asm-generic/siginfo.h): three ints, then the union at 16.
+            const auto& info = delivery.info;
+            event.error = field<i32>(info, 4);
+            event.code = field<i32>(info, 8);
+            event.pid = field<i32>(info, 16);
+            event.uid = field<u32>(info, 20);
+            event.status = field<i32>(info, 24);
+            event.utime = field<i64>(info, 32);
+            event.stime = field<i64>(info, 40);
+            event.address = field<u64>(info, 16);
+            event.value = field<u64>(info, 24);
+            event.timer_id = field<i32>(info, 16);
+            event.overrun = field<i32>(info, 20);
+            event.band = field<i64>(info, 16);
+            event.fd = field<i32>(info, 24);
+            event.syscall = field<i32>(info, 24);
+            event.arch = field<u32>(info, 28);
+        }
+        m_tracer.on_signal(event);
+    }
+
+    void task_exited(const monitor::TaskExit& exit) override {
+        trace::TaskExited event;
+        event.task = task_id(exit.caller);
+        event.exit_code = static_cast<i32>(exit.code);
+        event.timestamp_ns = epoch(exit.time_ns);
+        event.cpu = exit.cpu;
+        m_tracer.on_task_exited(event);
+    }
+
+    void knowledge_missing(const std::string& why) override {
+        spdlog::warn("{}: the trace shows address-space numbers instead of processes", why);
+    }
+
+private:
+    u64 epoch(u64 virtual_ns) {
+        if (m_epoch_base == 0) m_epoch_base = utc_now_ns() - virtual_ns;
+        return m_epoch_base + virtual_ns;
+    }
+
+    trace::Filter m_filter;
+    std::unique_ptr<trace::FileSink> m_sink;
+    trace::Tracer m_tracer;
+    u64 m_epoch_base = 0;
+};
+
+} // namespace
+
+Result<std::unique_ptr<TraceObserver>> TraceObserver::create(const TraceObserverSettings& settings) {
+    trace::Filter filter;
+    if (settings.filter) {
+        auto parsed = trace::Filter::parse(*settings.filter);
+        if (!parsed) return tl::unexpected(parsed.error());
+        filter = std::move(*parsed);
+    }
+    auto sink = trace::FileSink::open(settings.options.output);
+    if (!sink) return tl::unexpected(sink.error());
+    return std::make_unique<TracingObserver>(settings, std::move(filter), std::move(*sink));
+}
+
+} // namespace gnomon::cli
