@@ -28,13 +28,16 @@ function(gnomon_layer name)
   target_link_libraries(gnomon_${name} PUBLIC ${ARGN} PRIVATE gnomon_options)
 endfunction()
 
-# gnomon_tests(NAME DEPS...): one GoogleTest program from every .cpp below the calling folder, registered with ctest.
+# gnomon_tests(NAME DEPS... [LABELS LABEL...]): one GoogleTest program from every .cpp below the calling folder,
+# registered with ctest. Labels: `full` runs only with scripts/test.sh --full, `no-asan` not under sanitizers.
 function(gnomon_tests name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "LABELS")
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS *.cpp)
   if(NOT sources)
     return()
   endif()
   add_executable(test_${name} ${sources})
-  target_link_libraries(test_${name} PRIVATE gnomon_options ${ARGN} GTest::gmock GTest::gtest_main)
-  gtest_discover_tests(test_${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300)
+  target_link_libraries(test_${name} PRIVATE gnomon_options ${arg_UNPARSED_ARGUMENTS} GTest::gmock GTest::gtest_main)
+  gtest_discover_tests(test_${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60
+                       PROPERTIES TIMEOUT 300 LABELS "${arg_LABELS}")
 endfunction()

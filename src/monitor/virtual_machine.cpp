@@ -224,7 +224,8 @@ void VirtualMachine::pump_serial() {
             m_board_touched = true;
         }
     }
-    m_events->clear_input();
+    // What finds no room stays readable: watching for it again would only spin.
+    if (!m_input_waits) m_events->clear_input();
 }
 
 // ---------------------------------------------------------------- exits
@@ -445,7 +446,8 @@ void VirtualMachine::handle_halt() {
         const u64 wait = std::min<u64>(deadline > now ? deadline - now : 0, 100'000'000);
         if (wait == 0) continue;
         const timespec timeout{static_cast<time_t>(wait / 1'000'000'000), static_cast<long>(wait % 1'000'000'000)};
-        if (::ppoll(fds.data(), fds.size(), &timeout, nullptr) > 0) pump_serial();
+        const nfds_t watched = m_input_waits ? 0 : fds.size();
+        if (::ppoll(fds.data(), watched, &timeout, nullptr) > 0) pump_serial();
     }
     m_statistics.idle_ns += m_resources.clock.now_ns() - begin;
     m_board_touched = true;

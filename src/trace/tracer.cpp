@@ -186,6 +186,37 @@ void Tracer::unpack_socketcall(Pending& pending, MemoryReader& memory) {
     pending.name = row->name;
 }
 
+void Tracer::unpack_ipc(Pending& pending) {
+    // ipc(call, first, second, third, ptr, fifth): which of them are the call's own arguments.
+    struct Form {
+        u32 operation;
+        std::string_view name;
+        std::array<u8, 5> from;
+    };
+    static constexpr u8 none = 0xff;
+    static constexpr Form forms[] = {
+        {1, "semop", {1, 4, 2, none, none}},      {2, "semget", {1, 2, 3, none, none}},
+        {3, "semctl", {1, 2, 3, 4, none}},        {4, "semtimedop", {1, 4, 2, 5, none}},
+        {11, "msgsnd", {1, 4, 2, 3, none}},       {13, "msgget", {1, 2, none, none, none}},
+        {14, "msgctl", {1, 2, 4, none, none}},    {21, "shmat", {1, 4, 2, none, none}},
+        {22, "shmdt", {4, none, none, none, none}}, {23, "shmget", {1, 2, 3, none, none}},
+        {24, "shmctl", {1, 2, 4, none, none}},
+    };
+    CallState& state = pending.state;
+    for (const Form& form : forms) {
+        if (state.args[0] != form.operation) continue;
+        const SyscallRow* row = find_row(Abi::i386, form.name);
+        if (row == nullptr) return;
+        const std::array<u64, 6> raw = state.args;
+        state.args.fill(0);
+        for (size_t i = 0; i < form.from.size(); ++i)
+            if (form.from[i] != none) state.args[i] = raw[form.from[i]];
+        state.row = row;
+        pending.name = row->name;
+        return;
+    }
+}
+
 void Tracer::start(Pending& pending, const SyscallEnter& event, MemoryReader& memory) {
     CallState& state = pending.state;
     const SyscallTable::Entry* entry = SyscallTable::get().find(event.abi, event.number);
@@ -203,6 +234,7 @@ void Tracer::start(Pending& pending, const SyscallEnter& event, MemoryReader& me
         pending.name = entry->name;
     }
     if (event.abi == Abi::i386 && pending.name == "socketcall") unpack_socketcall(pending, memory);
+    if (event.abi == Abi::i386 && pending.name == "ipc") unpack_ipc(pending);
 }
 
 void Tracer::on_enter(const SyscallEnter& event, MemoryReader& memory) {

@@ -89,6 +89,7 @@ private:
     Task& task_of(const TaskId& id);
     Pending take(Task& task, const SyscallExit& event);
     void start(Pending& pending, const SyscallEnter& event, MemoryReader& memory);
+    void unpack_ipc(Pending& pending);
     void unpack_socketcall(Pending& pending, MemoryReader& memory);
     void append_restart(Text& out, const Task& task) const;
 

@@ -162,6 +162,7 @@ struct Cpu {
     u32 guest_mxcsr = 0x1f80, host_mxcsr = 0x1f80;
     u64 fault_host_pc = 0; ///< host address of an instruction that raised a host signal
     int fault_signal = 0;
+    u64 watch_hits = 0; ///< DR6 bits of the data breakpoints that the current instruction met
     bool code_changed = false; ///< translations were dropped during the current instruction
     bool flush_wanted = false; ///< the code cache must be emptied before anything else runs
     alignas(64) u8 vector_spill[16][32] = {}; ///< guest YMM registers while C++ runs

@@ -35,6 +35,10 @@ void handle(int number, siginfo_t* info, void* context) {
         old.sa_sigaction(number, info, context);
         return;
     }
+    if (old.sa_handler != SIG_DFL && old.sa_handler != SIG_IGN) {
+        old.sa_handler(number);
+        return;
+    }
     // Default: return to the faulting instruction with the default action in place.
     ::signal(number, SIG_DFL);
 }

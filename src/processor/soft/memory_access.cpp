@@ -59,6 +59,7 @@ bool Cpu::read(Gva gva, void* out, u64 size, AccessMode mode) {
         } else {
             Walk found;
             if (!find(*this, gva, false, set, mode, found)) return false;
+            note_watched_access(*this, gva, piece, false);
             if (found.kind == Walk::Kind::ram) std::memcpy(to, found.host + gva.page_offset(), piece);
             else if (!mmio_read(*this, found.frame + gva.page_offset(), to, static_cast<u32>(piece))) return false;
         }
@@ -94,6 +95,7 @@ bool Cpu::write(Gva gva, const void* in, u64 size, AccessMode mode) {
         } else {
             Walk found;
             if (!find(*this, gva, true, set, mode, found)) return false;
+            note_watched_access(*this, gva, piece, true);
             const Gpa gpa = found.frame + gva.page_offset();
             if (found.kind == Walk::Kind::mmio) {
                 mmio_write(*this, gpa, from, static_cast<u32>(piece));
@@ -118,7 +120,7 @@ Hva Cpu::direct(Gva gva, u64 size, bool write) {
     if (const Hva page = cached(*this, set, gva, write)) return page + gva.page_offset();
     Walk found;
     if (!find(*this, gva, write, set, AccessMode::data, found)) return nullptr;
-    if (found.kind != Walk::Kind::ram || (write && found.traced)) return nullptr;
+    if (found.kind != Walk::Kind::ram || (write && found.traced) || page_is_watched(*this, gva)) return nullptr;
     if (write) note_code_write(*this, found.frame + gva.page_offset(), size);
     return found.host + gva.page_offset();
 }

@@ -90,7 +90,45 @@ Walk walk(const Cpu& cpu, Gva gva, Reach reach, TlbSet set) {
     return result;
 }
 
+namespace {
+
+struct Watch {
+    u64 begin = 0, end = 0;
+    bool reads = false;
+};
+
+/// Data breakpoint `n`, empty if it is not one or not enabled.
+Watch data_breakpoint(const RegisterBlock& s, unsigned n) {
+    const u64 control = s.dr[7] >> (16 + 4 * n) & 15;
+    if ((s.dr[7] >> (2 * n) & 3) == 0 || ((control & 3) != 1 && (control & 3) != 3)) return {};
+    constexpr u64 lengths[] = {1, 2, 8, 4};
+    const u64 length = lengths[control >> 2];
+    const u64 begin = s.dr[n] & ~(length - 1);
+    return {begin, begin + length, (control & 3) == 3};
+}
+
+} // namespace
+
+bool page_is_watched(const Cpu& cpu, Gva gva) {
+    if ((cpu.cb.state.dr[7] & 0xff) == 0) return false;
+    for (unsigned n = 0; n < 4; ++n) {
+        const Watch w = data_breakpoint(cpu.cb.state, n);
+        if (w.end != 0 && Gva(w.begin).page() == gva.page()) return true;
+    }
+    return false;
+}
+
+void note_watched_access(Cpu& cpu, Gva gva, u64 size, bool write) {
+    if ((cpu.cb.state.dr[7] & 0xff) == 0) return;
+    for (unsigned n = 0; n < 4; ++n) {
+        const Watch w = data_breakpoint(cpu.cb.state, n);
+        if (w.end != 0 && (write || w.reads) && gva.value() < w.end && w.begin < gva.value() + size)
+            cpu.watch_hits |= u64{1} << n;
+    }
+}
+
 void fill_tlb(Cpu& cpu, TlbSet set, Gva gva, const Walk& found) {
+    if (page_is_watched(cpu, gva)) return;
     Tlb& t = cpu.tlb[static_cast<unsigned>(set)];
     const unsigned i = index_of(gva);
     t.read_tag[i] = tag_of(gva);

@@ -47,6 +47,11 @@ inline constexpr u32 record_reserve = 64;
     return cpu.cb.write_buffer.count + record_reserve <= cpu.cb.write_buffer.capacity;
 }
 
+/// Whether a data breakpoint lies in the page; such a page is never cached, so that every access is seen.
+[[nodiscard]] bool page_is_watched(const Cpu& cpu, Gva gva);
+/// Notes the data breakpoints (SDM vol. 3B section 18.2.5) that an access meets, for the trap after the instruction.
+void note_watched_access(Cpu& cpu, Gva gva, u64 size, bool write);
+
 /// Sets `pending` to a page_fault exit at the current instruction.
 void leave_for_page_fault(Cpu& cpu, Gva gva, u32 error_code, bool implicit_supervisor);
 

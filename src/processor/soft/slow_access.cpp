@@ -69,6 +69,7 @@ int resolve_access(Cpu& cpu, Gva address, AccessSite& site, u32 commit_thunk) {
         return static_cast<int>(Leave::fault);
     }
 
+    note_watched_access(cpu, address, size, site.write);
     if (!site.write && ram && pages == 1) return go_on(cpu, site.cont, address.page_offset(), found[0].host);
 
     slow = {};

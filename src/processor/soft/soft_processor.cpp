@@ -30,6 +30,17 @@ void merge_flags(Cpu& cpu) {
 }
 void split_flags(Cpu& cpu) { cpu.host_flags = (cpu.cb.state.rflags & rflags::arithmetic) | rflags::fixed1; }
 
+/// DR6 bits of the execution breakpoints at RIP (SDM vol. 3B section 18.3.1.1); RF suppresses them.
+u64 execution_breakpoints(const RegisterBlock& s) {
+    if ((s.dr[7] & 0xff) == 0 || (s.rflags & rflags::rf) != 0) return 0;
+    u64 hits = 0;
+    for (unsigned n = 0; n < 4; ++n) {
+        const bool enabled = (s.dr[7] >> (2 * n) & 3) != 0, execution = (s.dr[7] >> (16 + 4 * n) & 3) == 0;
+        if (enabled && execution && s.dr[n] == s.rip) hits |= u64{1} << n;
+    }
+    return hits;
+}
+
 } // namespace
 
 Result<std::unique_ptr<SoftProcessor>> SoftProcessor::create(const SoftProcessorOptions& options) {
@@ -231,6 +242,7 @@ void SoftProcessor::link(void* site_pointer, const Target& target) {
 void SoftProcessor::raise_pending() {
     ControlBlock& cb = m_cpu->cb;
     const Pending& p = m_cpu->pending;
+    cb.io_data_valid = false; // the instruction that waited for it has faulted
     cb.injection = {};
     cb.injection.kind = Injection::Kind::exception;
     cb.injection.vector = static_cast<u8>(p.vector);
@@ -334,9 +346,9 @@ Exit SoftProcessor::enter() {
             link_site = nullptr;
         }
         std::atomic_ref(cpu.poll).store(0);
+        if (m_kicked.exchange(false)) return leave_for(ExitReason::kicked);
         // An instruction that has got its I/O data runs to its end first, and nothing is delivered in monitor mode.
         if (!cb.io_data_valid && !cb.monitor_mode) {
-            if (m_kicked.exchange(false)) return leave_for(ExitReason::kicked);
             if (cb.injection.kind != Injection::Kind::none) {
                 link_site = nullptr;
                 merge_flags(cpu);
@@ -345,8 +357,18 @@ Exit SoftProcessor::enter() {
             }
             if (cb.interrupt_window && (cb.state.rflags & rflags::if_) != 0 && !cb.interrupt_shadow)
                 return leave_for(ExitReason::interrupt_window);
+            if (const u64 hits = execution_breakpoints(cb.state); hits != 0) {
+                cb.state.dr[6] |= hits;
+                cpu.raise(Vector::db);
+                raise_pending();
+                continue;
+            }
         }
 
+        if (!std::equal(std::begin(m_debug_registers), std::end(m_debug_registers), std::begin(cb.state.dr))) {
+            std::copy(std::begin(cb.state.dr), std::end(cb.state.dr), std::begin(m_debug_registers));
+            flush_tlb(cpu); // watched pages must not be cached
+        }
         const u64 flushes = cpu.statistics.cache_flushes;
         const Target target = find_target();
         if (cpu.statistics.cache_flushes != flushes) link_site = nullptr; // its storage is gone
@@ -362,10 +384,12 @@ Exit SoftProcessor::enter() {
 
         const bool step_once = cpu.single_step_once, shadow = cb.interrupt_shadow;
         const bool trap = (cb.state.rflags & rflags::tf) != 0;
+        const bool resumed = (cb.state.rflags & rflags::rf) != 0, had_io_data = cb.io_data_valid;
         const unsigned cpl = cb.state.cpl();
         const u64 rip = cb.state.rip;
         cpu.single_step_once = false;
         cb.interrupt_shadow = false;
+        cpu.watch_hits = 0;
         ++cpu.statistics.dispatches;
         const auto reason = static_cast<Leave>(m_thunks.run(target.entry));
         merge_flags(cpu);
@@ -374,7 +398,7 @@ Exit SoftProcessor::enter() {
         case Leave::link: link_site = cpu.site; [[fallthrough]];
         case Leave::dispatch: cb.state.rip = cpu.resume_rip; break;
         case Leave::state: break;
-        case Leave::exit: return leave();
+        case Leave::exit: cb.state.rflags &= ~rflags::rf; return leave();
         case Leave::host_fault: raise_host_fault(); [[fallthrough]];
         case Leave::fault:
             cpu.single_step_once = step_once;
@@ -383,16 +407,19 @@ Exit SoftProcessor::enter() {
             raise_pending();
             continue;
         }
-        if ((trap || step_once) && reason == Leave::dispatch && cpu.poll != 0 && cb.state.rip == rip) {
-            cpu.single_step_once = step_once; // kicked before the one instruction was run
+        if (reason == Leave::dispatch && cpu.poll != 0 && cb.state.rip == rip) {
+            cpu.single_step_once = step_once; // kicked before anything was run
             cb.interrupt_shadow = shadow;
             continue;
         }
+        if (had_io_data) cb.io_data_valid = false; // whether or not it was what the instruction wanted
+        if (resumed) cb.state.rflags &= ~rflags::rf; // it covers one instruction
         // A completed instruction under TF traps, unless a system call cleared TF on its way in.
-        if (trap && !cb.monitor_mode &&
-            (cpl == cb.state.cpl() || (cb.state.rflags & rflags::tf) != 0 || cpl == 0)) {
+        const bool single_step =
+            trap && !cb.monitor_mode && (cpl == cb.state.cpl() || (cb.state.rflags & rflags::tf) != 0 || cpl == 0);
+        if (single_step || cpu.watch_hits != 0) {
+            cb.state.dr[6] |= cpu.watch_hits | (single_step ? u64{1} << 14 : 0); // Bn, BS
             cpu.raise(Vector::db);
-            cpu.pending.dr6 = u64{1} << 14; // BS
             raise_pending();
         }
     }

@@ -62,6 +62,7 @@ private:
     Thunks m_thunks;
     std::atomic<bool> m_kicked = false;
     Gva m_hooks[execution_hook_count];
+    u64 m_debug_registers[8] = {};
     u16 m_fetch_mode[tlb_set_count] = {};
 };
 

@@ -57,10 +57,10 @@ constexpr Bits control_bits[] = {
     {0x0200, "PARODD"},    {0x0400, "HUPCL"},      {0x0800, "CLOCAL"},
     {0x20000000, "ADDRB"}, {0x40000000, "CMSPAR"}, {0x80000000, "CRTSCTS"}};
 constexpr Bits local_bits[] = {
-    {0x0001, "ISIG"},   {0x0002, "ICANON"},  {0x0004, "XCASE"},   {0x0008, "ECHO"},
-    {0x0010, "ECHOE"},  {0x0020, "ECHOK"},   {0x0040, "ECHONL"},  {0x0080, "NOFLSH"},
-    {0x0100, "TOSTOP"}, {0x0200, "ECHOCTL"}, {0x0400, "ECHOPRT"}, {0x0800, "ECHOKE"},
-    {0x1000, "FLUSHO"}, {0x4000, "PENDIN"},  {0x8000, "IEXTEN"},  {0x10000, "EXTPROC"}};
+    {0x0001, "ISIG"},   {0x0002, "ICANON"}, {0x0008, "ECHO"},    {0x0010, "ECHOE"},
+    {0x0020, "ECHOK"},  {0x0040, "ECHONL"}, {0x0080, "NOFLSH"},  {0x0100, "TOSTOP"},
+    {0x8000, "IEXTEN"}, {0x0004, "XCASE"},  {0x0200, "ECHOCTL"}, {0x0400, "ECHOPRT"},
+    {0x0800, "ECHOKE"}, {0x1000, "FLUSHO"}, {0x4000, "PENDIN"},  {0x10000, "EXTPROC"}};
 
 void terminal(CallFormatter& f, u64 address) {
     struct Termios {
@@ -158,6 +158,8 @@ constexpr Form forms[] = {
     {FIOGETOWN, Way::out, integer},
     {SIOCGPGRP, Way::out, integer},
     {BLKGETSIZE, Way::out, word},
+    {BLKRAGET, Way::out, word},
+    {BLKFRAGET, Way::out, word},
     {BLKGETSIZE64, Way::out, wide_integer},
     {BLKSSZGET, Way::out, integer},
     {BLKROGET, Way::out, integer},
@@ -178,6 +180,9 @@ constexpr Form forms[] = {
     {TIOCCONS, Way::none, nullptr},
     {BLKRRPART, Way::none, nullptr},
     {BLKFLSBUF, Way::none, nullptr},
+    {BLKTRACESTART, Way::none, nullptr},
+    {BLKTRACESTOP, Way::none, nullptr},
+    {BLKTRACETEARDOWN, Way::none, nullptr},
     {TIOCSCTTY, Way::value, nullptr},
     {TCSBRK, Way::value, nullptr},
     {TCSBRKP, Way::value, nullptr},
@@ -188,6 +193,13 @@ const Form* find_form(u32 value) {
     for (const Form& form : forms)
         if (form.request == value) return &form;
     return nullptr;
+}
+
+bool takes_structure(u32 value) {
+    const u32 type = value >> 8 & 0xff;
+    constexpr u32 terminal_type = 0x54, console_type = 0x56, block_type = 0x12;
+    return find_flag(flags::ioctl_request, value) != nullptr && type != terminal_type &&
+           type != console_type && type != block_type;
 }
 
 } // namespace
@@ -203,9 +215,8 @@ void sys_ioctl(CallFormatter& f) {
         if (form != nullptr && way == Way::none) return f.finish();
         f.argument(2);
         if (form == nullptr)
-            // Numbers of named requests are mostly structures; of unnamed ones nothing is known.
-            find_flag(flags::ioctl_request, f.arg32(1)) != nullptr ? f.pointer(f.arg(2))
-                                                                   : f.hex(f.arg(2));
+            // The arguments of sockets' and keyboards' requests are structures, of terminals' often numbers.
+            takes_structure(f.arg32(1)) ? f.pointer(f.arg(2)) : f.hex(f.arg(2));
         else if (way == Way::value)
             f.decimal(f.arg_int(2));
         else if (f.arg(2) == 0)

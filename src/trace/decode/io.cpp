@@ -424,11 +424,20 @@ void sys_io_uring_setup(CallFormatter& f) {
     if (f.entering()) return f.print_argument(0);
     f.argument(1);
     const u64 address = f.arg(1);
-    std::array<u32, 7> head{};
-    if (f.failed() || address == 0 || !f.read_object(address, head)) return f.pointer(address);
-    f.print("{{flags={:#x}, sq_thread_cpu={}, sq_thread_idle={}, sq_entries={}, cq_entries={}, "
-            "features={:#x}, ...}}",
-            head[2], head[3], head[4], head[0], head[1], head[5]);
+    struct io_uring_params p {};
+    if (f.failed() || address == 0 || !f.read_object(address, p)) return f.pointer(address);
+    f.put("{flags=");
+    f.flags(flags::io_uring_setup, p.flags);
+    f.print(", sq_thread_cpu={}, sq_thread_idle={}, sq_entries={}, cq_entries={}, features=",
+            p.sq_thread_cpu, p.sq_thread_idle, p.sq_entries, p.cq_entries);
+    f.flags(flags::io_uring_features, p.features);
+    f.print(", sq_off={{head={}, tail={}, ring_mask={}, ring_entries={}, flags={}, dropped={}, "
+            "array={}}}, ",
+            p.sq_off.head, p.sq_off.tail, p.sq_off.ring_mask, p.sq_off.ring_entries, p.sq_off.flags,
+            p.sq_off.dropped, p.sq_off.array);
+    f.print("cq_off={{head={}, tail={}, ring_mask={}, ring_entries={}, overflow={}, cqes={}, flags={}}}}}",
+            p.cq_off.head, p.cq_off.tail, p.cq_off.ring_mask, p.cq_off.ring_entries,
+            p.cq_off.overflow, p.cq_off.cqes, p.cq_off.flags);
 }
 
 } // namespace gnomon::trace::decode

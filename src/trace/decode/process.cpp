@@ -414,8 +414,29 @@ void prctl_enter(CallFormatter& f) {
             {0, "SECCOMP_MODE_DISABLED"}, {1, "SECCOMP_MODE_STRICT"}, {2, "SECCOMP_MODE_FILTER"}};
         second();
         f.name(FlagTable{modes, "SECCOMP_MODE_???"}, f.arg(1));
-        if (f.arg(1) == 1) break;
-        prctl_rest(f, 2, f.arg(1) == 2 ? 2 : 4);
+        constexpr u64 strict = 1, filter = 2;
+        if (f.arg(1) == filter) {
+            f.argument(2);
+            f.pointer(f.arg(2));
+        } else if (f.arg(1) != strict) {
+            prctl_rest(f, 2, 4);
+        }
+        break;
+    }
+    case PR_GET_SPECULATION_CTRL:
+        second();
+        f.name(flags::speculation, f.arg(1));
+        break;
+    case PR_SET_SPECULATION_CTRL: {
+        static constexpr Flag controls[] = {{1, "PR_SPEC_PRCTL"},
+                                            {2, "PR_SPEC_ENABLE"},
+                                            {4, "PR_SPEC_DISABLE"},
+                                            {8, "PR_SPEC_FORCE_DISABLE"},
+                                            {16, "PR_SPEC_DISABLE_NOEXEC"}};
+        second();
+        f.name(flags::speculation, f.arg(1));
+        f.argument(2);
+        f.name(FlagTable{controls, "PR_SPEC_???"}, f.arg(2));
         break;
     }
     case PR_SET_PTRACER:

@@ -153,7 +153,7 @@ void returned_address(CallFormatter& f, unsigned address, unsigned length) {
         socket_address(f, f.arg(address),
                        std::min<u64>(static_cast<u32>(now), static_cast<u32>(f.call().saved[0])));
     f.argument(length);
-    print_length(f, f.arg(length), !f.failed());
+    f.arg(address) == 0 ? f.pointer(f.arg(length)) : print_length(f, f.arg(length), !f.failed());
 }
 
 void accept(CallFormatter& f, bool with_flags) {
@@ -242,7 +242,7 @@ void control(CallFormatter& f, u64 address, u64 length) {
         f.put('}');
         if (message < head) {
             f.put(", ... /* ");
-            f.pointer(address + offset);
+            f.pointer(address + offset + head);
             f.put(" */");
             break;
         }

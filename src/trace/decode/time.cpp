@@ -49,7 +49,7 @@ void put_date(Text& out, i64 sec) {
 }
 
 void date_comment(CallFormatter& f, Wide t, i64 parts_per_second) {
-    if (t.sec == 0 || t.part < 0 || t.part >= parts_per_second) return;
+    if ((t.sec == 0 && t.part == 0) || t.part < 0 || t.part >= parts_per_second) return;
     f.put(" /* ");
     put_date(f.out(), t.sec);
     if (t.part != 0) {
@@ -206,7 +206,8 @@ void tms(CallFormatter& f, u64 address) {
         f.put(names[i]);
         // The kernel counts in USER_HZ, 100 on x86.
         const u64 ticks = f.compat() ? static_cast<u32>(w[i]) : w[i];
-        f.print("{} /* {}.{:02} s */", ticks, ticks / 100, ticks % 100);
+        f.unsigned_decimal(ticks);
+        if (ticks != 0) f.print(" /* {}.{:02} s */", ticks / 100, ticks % 100);
     }
     f.put('}');
 }

@@ -54,11 +54,12 @@ extern const FlagTable delete_module, finit_module, kexec_architecture, kexec_fl
 extern const FlagTable bpf_command, perf_event_open, keyctl, key_serial, getrandom, userfaultfd, swap;
 extern const FlagTable ipc_get, shm_get, shm_at, shm_control, message_control, message_flags,
     semaphore_control;
-extern const FlagTable io_uring_enter, io_uring_register, landlock_ruleset, landlock_rule;
+extern const FlagTable io_uring_enter, io_uring_register, io_uring_setup, io_uring_features, speculation, landlock_ruleset, landlock_rule;
 extern const FlagTable personality_type, securebits, dumpable;
 // signals and time
 extern const FlagTable signal_how, sigaction_flags, sigaltstack, clock, timer, itimer,
-    adjtime_state;
+    adjtime_state, adjtime_modes,
+    adjtime_status;
 // sockets
 extern const FlagTable address_family, socket_type, socket_type_flags, accept_flags, message,
     shutdown;
