@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file The address spaces of a virtual machine as distinct types, so that one cannot be used as another.
+/// @file The address spaces of a virtual machine as distinct types, so that one cannot be used as
+/// another.
 #pragma once
 
 #include "base/types.h"
@@ -26,8 +27,12 @@ public:
         return size == 0 || m_value + (size - 1) >= m_value;
     }
 
-    friend constexpr Address operator+(Address a, u64 offset) { return Address(a.m_value + offset); }
-    friend constexpr Address operator-(Address a, u64 offset) { return Address(a.m_value - offset); }
+    friend constexpr Address operator+(Address a, u64 offset) {
+        return Address(a.m_value + offset);
+    }
+    friend constexpr Address operator-(Address a, u64 offset) {
+        return Address(a.m_value - offset);
+    }
     friend constexpr u64 operator-(Address a, Address b) { return a.m_value - b.m_value; }
     constexpr Address& operator+=(u64 offset) {
         m_value += offset;

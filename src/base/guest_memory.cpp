@@ -19,15 +19,18 @@ GuestMemory::~GuestMemory() {
 }
 
 Result<GuestMemory> GuestMemory::create(u64 bytes) {
-    if (bytes < (u64{1} << 20) || bytes % page_size != 0 || bytes > (u64{1} << (guest_physical_bits - 1)))
-        return usage_error("guest memory of {} bytes: it must be a multiple of 4 KiB, at least 1 MiB and at "
-                           "most 512 GiB; choose another --memory",
-                           bytes);
+    if (bytes < (u64{1} << 20) || bytes % page_size != 0 ||
+        bytes > (u64{1} << (guest_physical_bits - 1)))
+        return usage_error(
+            "guest memory of {} bytes: it must be a multiple of 4 KiB, at least 1 MiB and at "
+            "most 512 GiB; choose another --memory",
+            bytes);
     FileDescriptor fd(::memfd_create("gnomon-ram", MFD_CLOEXEC));
     if (!fd) return fail("cannot create guest memory (memfd_create): {}", std::strerror(errno));
     if (::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0)
         return fail("cannot size guest memory to {} bytes: {}", bytes, std::strerror(errno));
-    void* base = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd.get(), 0);
+    void* base =
+        ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd.get(), 0);
     if (base == MAP_FAILED)
         return fail("cannot map {} bytes of guest memory: {}; choose a smaller --memory", bytes,
                     std::strerror(errno));

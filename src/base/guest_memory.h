@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file The guest's RAM: one memfd, mapped once into this process, placed below 3 GiB and above 4 GiB.
+/// @file The guest's RAM: one memfd, mapped once into this process, placed below 3 GiB and above 4
+/// GiB.
 #pragma once
 
 #include "base/address.h"
@@ -17,7 +18,8 @@ namespace gnomon {
 inline constexpr u64 ram_low_limit = u64{3} << 30;
 inline constexpr u64 ram_high_base = u64{4} << 30;
 
-/// Width of guest-physical addresses shown by CPUID leaf 0x80000008; higher bits in a PTE are reserved.
+/// Width of guest-physical addresses shown by CPUID leaf 0x80000008; higher bits in a PTE are
+/// reserved.
 inline constexpr unsigned guest_physical_bits = 40;
 
 /// Owner of the guest's RAM. Threads: any, the contents are shared with the running guest; a reader
@@ -41,8 +43,9 @@ public:
         const u64 a = gpa.value();
         if (a < low_size()) return size <= low_size() - a ? m_base + a : nullptr;
         if (a >= ram_high_base && a - ram_high_base < high_size())
-            return size <= high_size() - (a - ram_high_base) ? m_base + ram_low_limit + (a - ram_high_base)
-                                                             : nullptr;
+            return size <= high_size() - (a - ram_high_base)
+                       ? m_base + ram_low_limit + (a - ram_high_base)
+                       : nullptr;
         return nullptr;
     }
     [[nodiscard]] bool is_ram(Gpa gpa) const { return hva(gpa, 1) != nullptr; }
@@ -60,12 +63,12 @@ public:
         return true;
     }
     template <class T>
-        requires std::is_trivially_copyable_v<T>
+    requires std::is_trivially_copyable_v<T>
     [[nodiscard]] bool read_object(Gpa gpa, T& out) const {
         return read(gpa, std::as_writable_bytes(std::span(&out, 1)));
     }
     template <class T>
-        requires std::is_trivially_copyable_v<T>
+    requires std::is_trivially_copyable_v<T>
     [[nodiscard]] bool write_object(Gpa gpa, const T& in) {
         return write(gpa, std::as_bytes(std::span(&in, 1)));
     }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file Host failures as values: `Result<T>` holds a T or an Error that says what failed and the way out.
+/// @file Host failures as values: `Result<T>` holds a T or an Error that says what failed and the
+/// way out.
 ///
-/// The three kinds of error (never mixed): a guest's fault is a value delivered to the guest; a host
-/// failure is a Result; a broken invariant stops the process (base/verify.h).
+/// The three kinds of error (never mixed): a guest's fault is a value delivered to the guest; a
+/// host failure is a Result; a broken invariant stops the process (base/verify.h).
 #pragma once
 
 #include <fmt/format.h>
@@ -15,7 +16,8 @@ namespace gnomon {
 /// One line for the user: names the file or option and what to do. No trailing newline.
 struct Error {
     std::string message;
-    /// Whether the user's command line or configuration is wrong (exit status 2), rather than the world (1).
+    /// Whether the user's command line or configuration is wrong (exit status 2), rather than the
+    /// world (1).
     bool usage = false;
 };
 
@@ -28,7 +30,8 @@ template <class... Args>
 }
 
 template <class... Args>
-[[nodiscard]] tl::unexpected<Error> usage_error(fmt::format_string<Args...> format, Args&&... args) {
+[[nodiscard]] tl::unexpected<Error> usage_error(fmt::format_string<Args...> format,
+                                                Args&&... args) {
     return tl::unexpected(Error{fmt::format(format, std::forward<Args>(args)...), true});
 }
 

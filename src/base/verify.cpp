@@ -7,7 +7,8 @@
 namespace gnomon {
 
 void verification_failed(const char* expression, const char* file, int line) {
-    std::fprintf(stderr, "gnomon: internal error: %s does not hold (%s:%d)\n", expression, file, line);
+    std::fprintf(stderr, "gnomon: internal error: %s does not hold (%s:%d)\n", expression, file,
+                 line);
     std::abort();
 }
 

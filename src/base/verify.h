@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file VERIFY: a broken invariant of ours stops the process, in release builds too. No guest input may reach it.
+/// @file VERIFY: a broken invariant of ours stops the process, in release builds too. No guest
+/// input may reach it.
 #pragma once
 
 namespace gnomon {

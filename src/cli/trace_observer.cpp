@@ -61,22 +61,26 @@ T field(const std::array<u8, 128>& info, std::size_t offset) {
 
 class TracingObserver final : public TraceObserver, public monitor::SystemCallObserver {
 public:
-    TracingObserver(const TraceObserverSettings& settings, trace::Filter filter, std::unique_ptr<trace::FileSink> sink)
-        : m_filter(filter), m_sink(std::move(sink)), m_tracer(settings.options, std::move(filter), *m_sink) {}
+    TracingObserver(const TraceObserverSettings& settings, trace::Filter filter,
+                    std::unique_ptr<trace::FileSink> sink)
+        : m_filter(filter), m_sink(std::move(sink)),
+          m_tracer(settings.options, std::move(filter), *m_sink) {}
 
     monitor::SystemCallObserver* observer() override { return this; }
     Result<> finish() override { return m_tracer.finish(); }
 
     monitor::CallAction action(u64 number) override {
-        return m_filter.wants(trace::Abi::x86_64, number) ? monitor::CallAction::hypercall : monitor::CallAction::none;
+        return m_filter.wants(trace::Abi::x86_64, number) ? monitor::CallAction::hypercall
+                                                          : monitor::CallAction::none;
     }
 
-    void entered(const monitor::SystemCallEntry& entry, const monitor::UserMemory& memory) override {
+    void entered(const monitor::SystemCallEntry& entry,
+                 const monitor::UserMemory& memory) override {
         trace::SyscallEnter event;
         event.task = task_id(entry.caller);
-        event.abi = entry.abi == monitor::SystemCallAbi::i386             ? trace::Abi::i386
+        event.abi = entry.abi == monitor::SystemCallAbi::i386      ? trace::Abi::i386
                     : (entry.number & trace::x32_syscall_bit) != 0 ? trace::Abi::x32
-                                                                          : trace::Abi::x86_64;
+                                                                   : trace::Abi::x86_64;
         event.number = entry.number;
         event.args = entry.args;
         event.timestamp_ns = epoch(entry.time_ns);
@@ -87,7 +91,8 @@ public:
         m_tracer.on_enter(event, reader);
     }
 
-    void returned(const monitor::SystemCallReturn& exit, const monitor::UserMemory& memory) override {
+    void returned(const monitor::SystemCallReturn& exit,
+                  const monitor::UserMemory& memory) override {
         trace::SyscallExit event;
         event.task = task_id(exit.caller);
         event.result = exit.result;
@@ -107,7 +112,8 @@ public:
         event.timestamp_ns = epoch(delivery.time_ns);
         event.cpu = delivery.cpu;
         if (delivery.has_info) {
-            // struct siginfo (Linux, include/uapi/asm-generic/siginfo.h): three ints, then the union at 16.
+            // struct siginfo (Linux, include/uapi/asm-generic/siginfo.h): three ints, then the
+            // union at 16.
             const auto& info = delivery.info;
             event.error = field<i32>(info, 4);
             event.code = field<i32>(info, 8);
@@ -155,7 +161,8 @@ private:
 
 } // namespace
 
-Result<std::unique_ptr<TraceObserver>> TraceObserver::create(const TraceObserverSettings& settings) {
+Result<std::unique_ptr<TraceObserver>>
+TraceObserver::create(const TraceObserverSettings& settings) {
     trace::Filter filter;
     if (settings.filter) {
         auto parsed = trace::Filter::parse(*settings.filter);

@@ -34,23 +34,31 @@ u32 word(const char* text) {
 
 std::vector<CpuidLeaf> guest_cpuid(u64 tsc_hz, u32 apic_id) {
     std::vector<CpuidLeaf> t;
-    const auto add = [&](u32 leaf, u32 a, u32 b, u32 c, u32 d) { t.push_back({leaf, 0, false, a, b, c, d}); };
-    const auto add_sub = [&](u32 leaf, u32 sub, u32 a, u32 b, u32 c, u32 d) { t.push_back({leaf, sub, true, a, b, c, d}); };
+    const auto add = [&](u32 leaf, u32 a, u32 b, u32 c, u32 d) {
+        t.push_back({leaf, 0, false, a, b, c, d});
+    };
+    const auto add_sub = [&](u32 leaf, u32 sub, u32 a, u32 b, u32 c, u32 d) {
+        t.push_back({leaf, sub, true, a, b, c, d});
+    };
     const HostLeaf h1 = host(1), h7 = host(7), hx = host(0x80000001);
 
     add(0, 0x16, word("Genu"), word("ntel"), word("ineI"));
 
     // Leaf 1. Of the host's bits only those that the instruction table passes.
-    const u32 ecx_from_host = bit(0) | bit(1) | bit(9) | bit(12) | bit(13) | bit(19) | bit(20) | bit(22) | bit(23) | bit(25) |
-                              bit(28) | bit(29) | bit(30); // SSE3 PCLMUL SSSE3 FMA CX16 SSE4.1 4.2 MOVBE POPCNT AES AVX F16C RDRAND
+    const u32 ecx_from_host =
+        bit(0) | bit(1) | bit(9) | bit(12) | bit(13) | bit(19) | bit(20) | bit(22) | bit(23) |
+        bit(25) | bit(28) | bit(29) |
+        bit(30); // SSE3 PCLMUL SSSE3 FMA CX16 SSE4.1 4.2 MOVBE POPCNT AES AVX F16C RDRAND
     const u32 ecx = (h1.ecx & ecx_from_host) | bit(17) // PCID
                     | bit(21)                          // x2APIC
                     | bit(24)                          // TSC deadline
                     | bit(26)                          // XSAVE; OSXSAVE follows CR4
                     | bit(31);                         // hypervisor
-    const u32 edx = bit(0) | bit(3) | bit(4) | bit(5) | bit(6) | bit(7) | bit(8) | bit(9) | bit(11) | bit(12) | bit(13) |
-                    bit(14) | bit(15) | bit(16) | bit(17) | bit(19) | bit(23) | bit(24) | bit(25) |
-                    bit(26); // FPU PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE36 CLFSH MMX FXSR SSE SSE2
+    const u32 edx = bit(0) | bit(3) | bit(4) | bit(5) | bit(6) | bit(7) | bit(8) | bit(9) |
+                    bit(11) | bit(12) | bit(13) | bit(14) | bit(15) | bit(16) | bit(17) | bit(19) |
+                    bit(23) | bit(24) | bit(25) |
+                    bit(26); // FPU PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE36
+                             // CLFSH MMX FXSR SSE SSE2
     const bool avx = (h1.ecx & bit(28)) != 0 && (h1.ecx & bit(27)) != 0;
     const u32 ecx_shown = avx ? ecx : ecx & ~(bit(12) | bit(28) | bit(29));
     // Family 6, model 0xcf: a server part to which no erratum of the common kernels applies.
@@ -65,15 +73,16 @@ std::vector<CpuidLeaf> guest_cpuid(u64 tsc_hz, u32 apic_id) {
     add(5, 0, 0, 0, 0);
     add(6, bit(2), 0, 0, 0); // ARAT
 
-    const u32 h7_ebx = bit(3) | bit(5) | bit(8) | bit(18) | bit(19) | bit(23) | bit(24) | bit(29); // BMI1 AVX2 BMI2 RDSEED ADX CLFLUSHOPT CLWB SHA
+    const u32 h7_ebx = bit(3) | bit(5) | bit(8) | bit(18) | bit(19) | bit(23) | bit(24) |
+                       bit(29);                    // BMI1 AVX2 BMI2 RDSEED ADX CLFLUSHOPT CLWB SHA
     u32 ebx7 = (h7.ebx & h7_ebx) | bit(0) | bit(1) // FSGSBASE, TSC_ADJUST
                | bit(7)                            // SMEP
                | bit(9)                            // ERMS
                | bit(10)                           // INVPCID
                | bit(20);                          // SMAP
     if (!avx) ebx7 &= ~bit(5);
-    const u32 ecx7 = bit(2) | bit(22);              // UMIP, RDPID
-    const u32 edx7 = bit(4) | bit(26) | bit(29);    // FSRM, SPEC_CTRL, ARCH_CAPABILITIES
+    const u32 ecx7 = bit(2) | bit(22);           // UMIP, RDPID
+    const u32 edx7 = bit(4) | bit(26) | bit(29); // FSRM, SPEC_CTRL, ARCH_CAPABILITIES
     add_sub(7, 0, 0, ebx7, ecx7, edx7);
     add_sub(7, 1, 0, 0, 0, 0);
     add(0xa, 0, 0, 0, 0); // no performance counters
@@ -84,7 +93,8 @@ std::vector<CpuidLeaf> guest_cpuid(u64 tsc_hz, u32 apic_id) {
     const u32 xcr0 = avx ? 7 : 3;
     const u32 xsave_size = avx ? 832 : 576;
     add_sub(0xd, 0, xcr0, xsave_size, xsave_size, 0);
-    add_sub(0xd, 1, bit(0) | bit(1) | bit(2), xsave_size, 0, 0); // XSAVEOPT, XSAVEC, XGETBV with ECX = 1
+    add_sub(0xd, 1, bit(0) | bit(1) | bit(2), xsave_size, 0,
+            0); // XSAVEOPT, XSAVEC, XGETBV with ECX = 1
     if (avx) add_sub(0xd, 2, 256, 576, 0, 0);
     // TSC = crystal * EBX / EAX.
     add(0x15, 1, 2, static_cast<u32>(crystal_hz(tsc_hz)), 0);
@@ -92,11 +102,13 @@ std::vector<CpuidLeaf> guest_cpuid(u64 tsc_hz, u32 apic_id) {
     add(0x16, mhz, mhz, 100, 0);
 
     add(0x40000000, 0x40000010, word("Gnom"), word("onGn"), word("omon"));
-    add(0x40000010, static_cast<u32>(tsc_hz / 1000), static_cast<u32>(crystal_hz(tsc_hz) / 1000), 0, 0);
+    add(0x40000010, static_cast<u32>(tsc_hz / 1000), static_cast<u32>(crystal_hz(tsc_hz) / 1000), 0,
+        0);
 
     add(0x80000000, 0x80000008, 0, 0, 0);
-    add(0x80000001, 0, 0, (hx.ecx & bit(5)) | bit(0) | bit(8), // LZCNT from the host; LAHF, PREFETCHW
-        bit(11) | bit(20) | bit(26) | bit(27) | bit(29));     // SYSCALL NX 1GiB-pages RDTSCP LM
+    add(0x80000001, 0, 0,
+        (hx.ecx & bit(5)) | bit(0) | bit(8),              // LZCNT from the host; LAHF, PREFETCHW
+        bit(11) | bit(20) | bit(26) | bit(27) | bit(29)); // SYSCALL NX 1GiB-pages RDTSCP LM
     std::array<char, 48> brand{};
     std::memcpy(brand.data(), "Gnomon virtual processor", 24);
     for (u32 n = 0; n < 3; ++n) {

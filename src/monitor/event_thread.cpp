@@ -2,11 +2,11 @@
 #include "monitor/event_thread.h"
 
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <ctime>
 #include <poll.h>
 #include <pthread.h>
-#include <csignal>
 #include <sys/eventfd.h>
 
 namespace gnomon::monitor {
@@ -17,7 +17,8 @@ u64 monotonic_ns() {
     return static_cast<u64>(t.tv_sec) * 1'000'000'000 + static_cast<u64>(t.tv_nsec);
 }
 
-Result<std::unique_ptr<EventThread>> EventThread::create(std::function<void()> kick, std::vector<int> descriptors) {
+Result<std::unique_ptr<EventThread>> EventThread::create(std::function<void()> kick,
+                                                         std::vector<int> descriptors) {
     std::unique_ptr<EventThread> t(new EventThread);
     t->m_kick = std::move(kick);
     t->m_descriptors = std::move(descriptors);
@@ -40,7 +41,8 @@ EventThread::~EventThread() {
 
 void EventThread::wake() {
     const u64 one = 1;
-    [[maybe_unused]] const auto written = ::write(m_event.get(), &one, sizeof one); // full means already awake
+    [[maybe_unused]] const auto written =
+        ::write(m_event.get(), &one, sizeof one); // full means already awake
 }
 
 void EventThread::set_deadline(u64 deadline) {
@@ -63,13 +65,15 @@ void EventThread::loop() {
 
         fds.assign(1, {m_event.get(), POLLIN, 0});
         if (!m_input)
-            for (const int fd : m_descriptors) fds.push_back({fd, POLLIN, 0});
+            for (const int fd : m_descriptors)
+                fds.push_back({fd, POLLIN, 0});
         timespec timeout{};
         const u64 now = monotonic_ns();
         const u64 wait = deadline > now ? deadline - now : 0;
         timeout.tv_sec = static_cast<time_t>(wait / 1'000'000'000);
         timeout.tv_nsec = static_cast<long>(wait % 1'000'000'000);
-        const int ready = ::ppoll(fds.data(), fds.size(), deadline == never ? nullptr : &timeout, nullptr);
+        const int ready =
+            ::ppoll(fds.data(), fds.size(), deadline == never ? nullptr : &timeout, nullptr);
         if (ready > 0) {
             if ((fds[0].revents & POLLIN) != 0) {
                 u64 count = 0;
@@ -82,7 +86,8 @@ void EventThread::loop() {
         if (monotonic_ns() >= m_deadline.load()) {
             u64 expired = m_deadline.load();
             // Once a deadline: the machine sets the next.
-            if (expired <= monotonic_ns() && m_deadline.compare_exchange_strong(expired, never)) m_kick();
+            if (expired <= monotonic_ns() && m_deadline.compare_exchange_strong(expired, never))
+                m_kick();
         }
     }
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file The thread that interrupts a running processor: at a deadline, or when a descriptor becomes readable.
+/// @file The thread that interrupts a running processor: at a deadline, or when a descriptor
+/// becomes readable.
 ///
-/// It only kicks; all work is done by the thread that runs the machine. A later deadline costs that thread nothing, an
-/// earlier one a write to an eventfd.
+/// It only kicks; all work is done by the thread that runs the machine. A later deadline costs that
+/// thread nothing, an earlier one a write to an eventfd.
 #pragma once
 
 #include "base/file_descriptor.h"
@@ -21,7 +22,8 @@ class EventThread {
 public:
     static constexpr u64 never = ~u64{0};
 
-    /// @param kick called from the thread; must be safe there. @param descriptors watched for input.
+    /// @param kick called from the thread; must be safe there. @param descriptors watched for
+    /// input.
     [[nodiscard]] static Result<std::unique_ptr<EventThread>> create(std::function<void()> kick,
                                                                      std::vector<int> descriptors);
     EventThread(const EventThread&) = delete;

@@ -8,19 +8,24 @@ namespace gnomon::monitor {
 namespace {
 
 namespace msr {
-constexpr u32 platform_id = 0x17, feature_control = 0x3a, spec_ctrl = 0x48, pred_cmd = 0x49, bios_sign_id = 0x8b, mtrr_cap = 0xfe,
-              arch_capabilities = 0x10a, platform_info = 0xce, mcg_cap = 0x179, mcg_status = 0x17a, misc_enable = 0x1a0,
-              mtrr_variable = 0x200, mtrr_fixed_64k = 0x250, mtrr_fixed_16k = 0x258, mtrr_fixed_4k = 0x268,
+constexpr u32 platform_id = 0x17, feature_control = 0x3a, spec_ctrl = 0x48, pred_cmd = 0x49,
+              bios_sign_id = 0x8b, mtrr_cap = 0xfe, arch_capabilities = 0x10a, platform_info = 0xce,
+              mcg_cap = 0x179, mcg_status = 0x17a, misc_enable = 0x1a0, mtrr_variable = 0x200,
+              mtrr_fixed_64k = 0x250, mtrr_fixed_16k = 0x258, mtrr_fixed_4k = 0x268,
               mtrr_default = 0x2ff, ia32_xss = 0xda0;
 }
 
-constexpr u64 memory_type_valid(u64 type) { return type == 0 || type == 1 || (type >= 4 && type <= 6); }
+constexpr u64 memory_type_valid(u64 type) {
+    return type == 0 || type == 1 || (type >= 4 && type <= 6);
+}
 
 /// Index into the fixed-range registers, or nothing.
 std::optional<unsigned> fixed_index(u32 index) {
     if (index == msr::mtrr_fixed_64k) return 0;
-    if (index == msr::mtrr_fixed_16k || index == msr::mtrr_fixed_16k + 1) return 1 + index - msr::mtrr_fixed_16k;
-    if (index >= msr::mtrr_fixed_4k && index < msr::mtrr_fixed_4k + 8) return 3 + index - msr::mtrr_fixed_4k;
+    if (index == msr::mtrr_fixed_16k || index == msr::mtrr_fixed_16k + 1)
+        return 1 + index - msr::mtrr_fixed_16k;
+    if (index >= msr::mtrr_fixed_4k && index < msr::mtrr_fixed_4k + 8)
+        return 3 + index - msr::mtrr_fixed_4k;
     return std::nullopt;
 }
 
@@ -35,7 +40,8 @@ std::optional<u64> GuestMsrs::read(u32 index) const {
     case msr::feature_control: return 1; // locked, nothing enabled
     case msr::spec_ctrl: return m_spec_ctrl;
     case msr::bios_sign_id: return m_bios_sign_id;
-    case msr::mtrr_cap: return u64{1} << 10 | u64{1} << 8 | m_mtrr_variable.size() / 2; // WC, fixed ranges
+    case msr::mtrr_cap:
+        return u64{1} << 10 | u64{1} << 8 | m_mtrr_variable.size() / 2; // WC, fixed ranges
     case msr::arch_capabilities: return arch_capabilities;
     case msr::platform_info: return 0;
     case msr::mcg_cap: return 0; // no banks
@@ -63,7 +69,7 @@ bool GuestMsrs::write(u32 index, u64 value) {
         m_spec_ctrl = value;
         return true;
     case msr::pred_cmd: return (value & ~u64{1}) == 0; // a barrier: there is nothing to forget
-    case msr::bios_sign_id: return true;               // written before CPUID to have the revision latched
+    case msr::bios_sign_id: return true; // written before CPUID to have the revision latched
     case msr::misc_enable: m_misc_enable = value; return true;
     case msr::mcg_status: return value == 0;
     case msr::mtrr_default:

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file Model-specific registers that neither the processor nor the local APIC holds: identification, MTRRs, machine check.
+/// @file Model-specific registers that neither the processor nor the local APIC holds:
+/// identification, MTRRs, machine check.
 #pragma once
 
 #include "base/types.h"
@@ -9,7 +10,8 @@
 
 namespace gnomon::monitor {
 
-/// Constants and storage only; nothing here changes how the machine behaves (memory types do not matter to it).
+/// Constants and storage only; nothing here changes how the machine behaves (memory types do not
+/// matter to it).
 class GuestMsrs {
 public:
     /// nullopt: the guest gets #GP(0).

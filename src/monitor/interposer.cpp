@@ -30,24 +30,30 @@ KernelKnowledge::KernelKnowledge(const guest::KernelImage& image)
                    return linux_::KernelInfo::from_vmlinux(*vmlinux);
                }).share()) {}
 
-Interposer::Interposer(ControlBlock& block, const GuestMemory& memory, ShadowMmu& shadow, const platform::Clock& clock,
-                       SystemCallObserver& observer, std::shared_ptr<KernelKnowledge> knowledge, AnonymousMapping pages)
+Interposer::Interposer(ControlBlock& block, const GuestMemory& memory, ShadowMmu& shadow,
+                       const platform::Clock& clock, SystemCallObserver& observer,
+                       std::shared_ptr<KernelKnowledge> knowledge, AnonymousMapping pages)
     : m_block(block), m_memory(memory), m_shadow(shadow), m_clock(clock), m_observer(observer),
       m_knowledge(std::move(knowledge)), m_pages(std::move(pages)), m_code(m_pages.array<u8>()) {
-    // SAFETY: the data pages follow the code page in zero-filled memory; HandlerData is plain integers.
+    // SAFETY: the data pages follow the code page in zero-filled memory; HandlerData is plain
+    // integers.
     m_data = new (m_code + handler_code_size) HandlerData;
 }
 
 Interposer::~Interposer() = default;
 
-Result<std::unique_ptr<Interposer>> Interposer::create(ControlBlock& block, const GuestMemory& memory, ShadowMmu& shadow,
-                                                       const platform::Clock& clock, SystemCallObserver& observer,
+Result<std::unique_ptr<Interposer>> Interposer::create(ControlBlock& block,
+                                                       const GuestMemory& memory, ShadowMmu& shadow,
+                                                       const platform::Clock& clock,
+                                                       SystemCallObserver& observer,
                                                        std::shared_ptr<KernelKnowledge> knowledge) {
-    auto pages = AnonymousMapping::create(handler_code_size + handler_data_size, "the substitute handler");
+    auto pages =
+        AnonymousMapping::create(handler_code_size + handler_data_size, "the substitute handler");
     if (!pages) return tl::unexpected(pages.error());
-    std::unique_ptr<Interposer> interposer(
-        new Interposer(block, memory, shadow, clock, observer, std::move(knowledge), std::move(*pages)));
-    if (auto installed = interposer->install(); !installed) return tl::unexpected(installed.error());
+    std::unique_ptr<Interposer> interposer(new Interposer(block, memory, shadow, clock, observer,
+                                                          std::move(knowledge), std::move(*pages)));
+    if (auto installed = interposer->install(); !installed)
+        return tl::unexpected(installed.error());
     return interposer;
 }
 
@@ -56,13 +62,17 @@ Result<> Interposer::install() {
     m_block.monitor_pages = m_pages.base();
     m_block.monitor_pages_size = m_pages.size();
     for (u64 at = 0; at < handler_code_size + handler_data_size; at += page_size) {
-        const u64 rights = at < handler_code_size ? 0 : processor::ShadowEntry::writable | processor::ShadowEntry::execute_disable;
-        if (auto mapped = m_shadow.map_monitor_page(Gva(handler_base + at), Gpa(processor::monitor_frame_base + at), rights);
+        const u64 rights = at < handler_code_size ? 0
+                                                  : processor::ShadowEntry::writable |
+                                                        processor::ShadowEntry::execute_disable;
+        if (auto mapped = m_shadow.map_monitor_page(
+                Gva(handler_base + at), Gpa(processor::monitor_frame_base + at), rights);
             !mapped)
             return mapped;
     }
     m_data->current_pointer = handler_base + handler_code_size + offsetof(HandlerData, no_task);
-    for (unsigned n = 0; n < handler_call_numbers; ++n) m_data->action[n] = static_cast<u8>(m_observer.action(n));
+    for (unsigned n = 0; n < handler_call_numbers; ++n)
+        m_data->action[n] = static_cast<u8>(m_observer.action(n));
 
     m_block.monitor_mode_begin = Gva(handler_base);
     m_block.monitor_mode_end = Gva(handler_base + m_layout.end);
@@ -79,7 +89,9 @@ Result<> Interposer::install() {
 
 // ---------------------------------------------------------------- M1.2
 
-bool Interposer::owns_msr(u32 index) { return index == msr_lstar || index == msr_cstar || index == msr_sysenter_eip; }
+bool Interposer::owns_msr(u32 index) {
+    return index == msr_lstar || index == msr_cstar || index == msr_sysenter_eip;
+}
 
 std::optional<u64> Interposer::read_msr(u32 index) const {
     switch (index) {
@@ -123,14 +135,18 @@ void Interposer::learn_kernel(u64 lstar) {
     m_info = &*knowledge;
     m_slide = *slide;
     if (m_info->symbols.init_task) m_probe = *m_info->symbols.init_task + m_slide;
-    if (auto reader = linux_::TaskReader::create(*m_info, m_slide)) m_tasks.emplace(std::move(*reader));
-    else complain(reader.error().message);
+    if (auto reader = linux_::TaskReader::create(*m_info, m_slide))
+        m_tasks.emplace(std::move(*reader));
+    else
+        complain(reader.error().message);
 
     if (m_info->symbols.syscall_exit_to_user_mode)
         m_block.execution_hook[hook_return] = *m_info->symbols.syscall_exit_to_user_mode + m_slide;
-    else complain("the kernel has no symbol syscall_exit_to_user_mode: returns are not seen");
+    else
+        complain("the kernel has no symbol syscall_exit_to_user_mode: returns are not seen");
     if (m_info->kallsyms != nullptr) {
-        if (const auto do_exit = m_info->kallsyms->lookup("do_exit")) m_block.execution_hook[hook_exit] = *do_exit + m_slide;
+        if (const auto do_exit = m_info->kallsyms->lookup("do_exit"))
+            m_block.execution_hook[hook_exit] = *do_exit + m_slide;
         if (const auto done = m_info->kallsyms->lookup("signal_setup_done"))
             m_block.execution_hook[hook_signal] = *done + m_slide;
     }
@@ -151,11 +167,13 @@ Caller Interposer::caller(u64 gs_base) const {
     const auto cr3 = kernel_cr3();
     if (!cr3) return c;
     const linux_::PageTableReader kernel(m_memory, *cr3);
-    if (const auto task = m_tasks->current(kernel, Gva(gs_base))) c.task = m_tasks->identify(kernel, *task);
+    if (const auto task = m_tasks->current(kernel, Gva(gs_base)))
+        c.task = m_tasks->identify(kernel, *task);
     return c;
 }
 
-void Interposer::report_entry(SystemCallAbi abi, u64 number, const std::array<u64, 6>& args, u64 user_ip, u64 gs_base) {
+void Interposer::report_entry(SystemCallAbi abi, u64 number, const std::array<u64, 6>& args,
+                              u64 user_ip, u64 gs_base) {
     drain_ring();
     SystemCallEntry entry;
     entry.caller = caller(gs_base);
@@ -165,7 +183,8 @@ void Interposer::report_entry(SystemCallAbi abi, u64 number, const std::array<u6
     entry.user_ip = user_ip;
     entry.user_sp = m_block.state.gpr[processor::rsp];
     entry.time_ns = m_clock.now_ns();
-    const linux_::PageTableReader user(m_memory, m_block.state.cr3, linux_::PageTableReader::Access::user);
+    const linux_::PageTableReader user(m_memory, m_block.state.cr3,
+                                       linux_::PageTableReader::Access::user);
     m_observer.entered(entry, user);
 }
 
@@ -178,13 +197,16 @@ void Interposer::drain_ring() {
         entry.caller.cr3 = m_block.state.cr3 & ~page_offset_mask;
         if (m_tasks && event.task != 0)
             if (const auto cr3 = kernel_cr3())
-                entry.caller.task = m_tasks->identify(linux_::PageTableReader(m_memory, *cr3), Gva(event.task));
+                entry.caller.task =
+                    m_tasks->identify(linux_::PageTableReader(m_memory, *cr3), Gva(event.task));
         entry.number = event.number;
         std::copy(std::begin(event.args), std::end(event.args), entry.args.begin());
         entry.user_ip = event.user_rip;
         entry.user_sp = event.user_rsp;
-        entry.time_ns = m_clock.now_ns() - (m_clock.tsc() - event.tsc) * 1'000'000 / (m_clock.tsc_hz() / 1000);
-        const linux_::PageTableReader user(m_memory, m_block.state.cr3, linux_::PageTableReader::Access::user);
+        entry.time_ns =
+            m_clock.now_ns() - (m_clock.tsc() - event.tsc) * 1'000'000 / (m_clock.tsc_hz() / 1000);
+        const linux_::PageTableReader user(m_memory, m_block.state.cr3,
+                                           linux_::PageTableReader::Access::user);
         m_observer.entered(entry, user);
     }
 }
@@ -197,18 +219,22 @@ void Interposer::on_hypercall() {
     using namespace processor;
     // The entry's SWAPGS is still to come: the kernel's GS base is in IA32_KERNEL_GS_BASE.
     if (s.rip == handler_base + m_layout.syscall_hypercall) {
-        report_entry(SystemCallAbi::x86_64, g[rax], {g[rdi], g[rsi], g[rdx], g[r10], g[r8], g[r9]}, g[rcx], s.kernel_gs_base);
+        report_entry(SystemCallAbi::x86_64, g[rax], {g[rdi], g[rsi], g[rdx], g[r10], g[r8], g[r9]},
+                     g[rcx], s.kernel_gs_base);
         return;
     }
     const auto low = [&](unsigned r) { return g[r] & 0xffffffff; };
     // The 32-bit entries keep the sixth argument on the user's stack, at EBP.
-    const u64 number = low(rax), second = s.rip == handler_base + m_layout.cstar_hypercall ? low(rbp) : low(rcx);
+    const u64 number = low(rax),
+              second = s.rip == handler_base + m_layout.cstar_hypercall ? low(rbp) : low(rcx);
     report_entry(SystemCallAbi::i386, number,
-                 {low(rbx), second, low(rdx), low(rsi), low(rdi), compat_sixth_argument(low(rbp))}, 0, s.kernel_gs_base);
+                 {low(rbx), second, low(rdx), low(rsi), low(rdi), compat_sixth_argument(low(rbp))},
+                 0, s.kernel_gs_base);
 }
 
 u64 Interposer::compat_sixth_argument(u64 address) const {
-    const linux_::PageTableReader user(m_memory, m_block.state.cr3, linux_::PageTableReader::Access::user);
+    const linux_::PageTableReader user(m_memory, m_block.state.cr3,
+                                       linux_::PageTableReader::Access::user);
     std::array<std::byte, 4> bytes{};
     if (!user.read(Gva(address), bytes)) return 0;
     return std::bit_cast<u32>(bytes);
@@ -219,7 +245,8 @@ void Interposer::on_software_interrupt(const processor::Exit& exit) {
     if (exit.index != int80_vector || s.cpl() != 3) return;
     const auto low = [&](unsigned r) { return s.gpr[r] & 0xffffffff; };
     using namespace processor;
-    report_entry(SystemCallAbi::i386, low(rax), {low(rbx), low(rcx), low(rdx), low(rsi), low(rdi), low(rbp)}, s.rip,
+    report_entry(SystemCallAbi::i386, low(rax),
+                 {low(rbx), low(rcx), low(rdx), low(rsi), low(rdi), low(rbp)}, s.rip,
                  s.kernel_gs_base);
 }
 
@@ -246,7 +273,8 @@ void Interposer::on_execution_hook(const processor::Exit& exit) {
         r.original_number = static_cast<i64>(original.value_or(~u64{0}));
         r.compat = cs && (*cs & 0xffff) == 0x23;
         r.time_ns = m_clock.now_ns();
-        m_observer.returned(r, linux_::PageTableReader(m_memory, s.cr3, linux_::PageTableReader::Access::user));
+        m_observer.returned(
+            r, linux_::PageTableReader(m_memory, s.cr3, linux_::PageTableReader::Access::user));
         return;
     }
     case hook_exit: {
@@ -258,7 +286,8 @@ void Interposer::on_execution_hook(const processor::Exit& exit) {
         return;
     }
     case hook_signal: {
-        // signal_setup_done(failed, ksig, stepping): struct ksignal { k_sigaction ka; kernel_siginfo info; int sig; }
+        // signal_setup_done(failed, ksig, stepping): struct ksignal { k_sigaction ka;
+        // kernel_siginfo info; int sig; }
         SignalDelivery d;
         d.caller = caller(gs_base);
         d.time_ns = m_clock.now_ns();
@@ -270,7 +299,8 @@ void Interposer::on_execution_hook(const processor::Exit& exit) {
         if (!sig || !memory.read(Gva(ksignal + *sig), number)) return;
         d.number = std::bit_cast<i32>(number);
         if (info) {
-            std::array<std::byte, 48> head{}; // sizeof(kernel_siginfo): the union's longest used member ends here
+            std::array<std::byte, 48>
+                head{}; // sizeof(kernel_siginfo): the union's longest used member ends here
             if (memory.read(Gva(ksignal + *info), head)) {
                 std::memcpy(d.info.data(), head.data(), head.size());
                 d.has_info = true;

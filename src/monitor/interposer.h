@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file The interposer (M1.1-M1.5): hooks the system-call vectors, hides that it does, and reports calls and returns.
+/// @file The interposer (M1.1-M1.5): hooks the system-call vectors, hides that it does, and reports
+/// calls and returns.
 ///
-/// The guest's values of LSTAR, CSTAR and SYSENTER_EIP live here; the register block holds the hooked vectors. Reads are
-/// spoofed, writes become the guest's value while the hook stays. Returns are seen at the kernel's
-/// syscall_exit_to_user_mode, by an execution hook of the processor: every way back to user mode passes it.
+/// The guest's values of LSTAR, CSTAR and SYSENTER_EIP live here; the register block holds the
+/// hooked vectors. Reads are spoofed, writes become the guest's value while the hook stays. Returns
+/// are seen at the kernel's syscall_exit_to_user_mode, by an execution hook of the processor: every
+/// way back to user mode passes it.
 #pragma once
 
 #include "base/guest_memory.h"
@@ -66,7 +68,8 @@ struct TaskExit {
 struct SignalDelivery {
     Caller caller;
     i32 number = 0;
-    std::array<u8, 128> info{}; ///< siginfo as the kernel holds it: signo, errno, code, then the union
+    std::array<u8, 128>
+        info{}; ///< siginfo as the kernel holds it: signo, errno, code, then the union
     bool has_info = false;
     u64 time_ns = 0;
     unsigned cpu = 0;
@@ -75,7 +78,8 @@ struct SignalDelivery {
 /// Memory of the caller, as its program sees it, valid during the call that got it.
 using UserMemory = guest::linux_::GuestVirtualMemory;
 
-/// What the interposer reports to. Called from the thread that runs the machine, with the guest stopped.
+/// What the interposer reports to. Called from the thread that runs the machine, with the guest
+/// stopped.
 class SystemCallObserver {
 public:
     virtual ~SystemCallObserver() = default;
@@ -104,11 +108,10 @@ private:
 class Interposer {
 public:
     /// All must outlive the result. Sets the hook.
-    [[nodiscard]] static Result<std::unique_ptr<Interposer>> create(processor::ControlBlock& block,
-                                                                    const GuestMemory& memory, ShadowMmu& shadow,
-                                                                    const platform::Clock& clock,
-                                                                    SystemCallObserver& observer,
-                                                                    std::shared_ptr<KernelKnowledge> knowledge);
+    [[nodiscard]] static Result<std::unique_ptr<Interposer>>
+    create(processor::ControlBlock& block, const GuestMemory& memory, ShadowMmu& shadow,
+           const platform::Clock& clock, SystemCallObserver& observer,
+           std::shared_ptr<KernelKnowledge> knowledge);
     Interposer(const Interposer&) = delete;
     Interposer& operator=(const Interposer&) = delete;
     ~Interposer();
@@ -125,18 +128,20 @@ public:
     void drain_ring();
     /// SYSCALL entries counted in the guest, by number.
     [[nodiscard]] std::span<const u64, handler_call_numbers> calls() const { return m_data->calls; }
-    /// The handler's first byte in the monitor's memory: for the ablation that shows it carries the weight.
+    /// The handler's first byte in the monitor's memory: for the ablation that shows it carries the
+    /// weight.
     [[nodiscard]] u8* handler_code() { return m_code; }
 
 private:
     Interposer(processor::ControlBlock& block, const GuestMemory& memory, ShadowMmu& shadow,
-               const platform::Clock& clock, SystemCallObserver& observer, std::shared_ptr<KernelKnowledge> knowledge,
-               AnonymousMapping pages);
+               const platform::Clock& clock, SystemCallObserver& observer,
+               std::shared_ptr<KernelKnowledge> knowledge, AnonymousMapping pages);
     [[nodiscard]] Result<> install();
     void learn_kernel(u64 lstar);
     [[nodiscard]] std::optional<u64> kernel_cr3() const;
     [[nodiscard]] Caller caller(u64 gs_base) const;
-    void report_entry(SystemCallAbi abi, u64 number, const std::array<u64, 6>& args, u64 user_ip, u64 gs_base);
+    void report_entry(SystemCallAbi abi, u64 number, const std::array<u64, 6>& args, u64 user_ip,
+                      u64 gs_base);
     [[nodiscard]] u64 compat_sixth_argument(u64 address) const;
 
     processor::ControlBlock& m_block;

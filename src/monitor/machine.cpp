@@ -27,7 +27,8 @@ public:
     [[nodiscard]] Result<RunOutcome> run() override {
         for (;;) {
             const auto outcome = m_vm->run();
-            if (!outcome || outcome->end != RunEnd::reset || m_resources.options.no_reboot) return outcome;
+            if (!outcome || outcome->end != RunEnd::reset || m_resources.options.no_reboot)
+                return outcome;
             m_running.store(nullptr);
             m_vm.reset();
             if (auto built = build(); !built) return tl::unexpected(built.error());

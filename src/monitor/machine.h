@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file A whole virtual machine: processor, board, shadow tables, interposer, and the loop that runs them.
+/// @file A whole virtual machine: processor, board, shadow tables, interposer, and the loop that
+/// runs them.
 #pragma once
 
 #include "base/address.h"
@@ -14,12 +15,13 @@
 
 namespace gnomon::monitor {
 
-/// Where a serial port's bytes go to and come from. Called only from the thread that runs the machine.
+/// Where a serial port's bytes go to and come from. Called only from the thread that runs the
+/// machine.
 class SerialEndpoint {
 public:
     virtual ~SerialEndpoint() = default;
-    /// Bytes that the guest transmitted. Must not block for long; returns how many were taken (the rest is
-    /// offered again later: the guest's transmitter waits).
+    /// Bytes that the guest transmitted. Must not block for long; returns how many were taken (the
+    /// rest is offered again later: the guest's transmitter waits).
     virtual std::size_t transmitted(std::span<const std::byte> data) = 0;
     /// Bytes for the guest, up to out.size(); 0 if none now. Must not block.
     virtual std::size_t receive(std::span<std::byte> out) = 0;
@@ -30,11 +32,11 @@ public:
 class SystemCallObserver; // monitor/interposer.h
 
 struct MachineOptions {
-    std::string kernel;                   ///< path: bzImage or ELF
-    std::vector<std::byte> initrd;        ///< contents; empty: none
-    std::string append;                   ///< kernel command line
-    u64 memory = u64{512} << 20;          ///< bytes
-    bool no_reboot = false;               ///< a reset ends the run instead of starting again
+    std::string kernel;                      ///< path: bzImage or ELF
+    std::vector<std::byte> initrd;           ///< contents; empty: none
+    std::string append;                      ///< kernel command line
+    u64 memory = u64{512} << 20;             ///< bytes
+    bool no_reboot = false;                  ///< a reset ends the run instead of starting again
     std::array<SerialEndpoint*, 4> serial{}; ///< outlive the machine; nullptr: nothing attached
     SystemCallObserver* observer = nullptr;  ///< outlives the machine; nullptr: no interposition
 };
@@ -53,7 +55,8 @@ public:
     Machine& operator=(const Machine&) = delete;
     virtual ~Machine() = default;
 
-    /// Runs the guest on the calling thread until it powers off, resets with no_reboot, triple-faults or `stop` is called.
+    /// Runs the guest on the calling thread until it powers off, resets with no_reboot,
+    /// triple-faults or `stop` is called.
     [[nodiscard]] virtual Result<RunOutcome> run() = 0;
     /// Makes `run` return with RunEnd::stopped soon. Async-signal-safe; any thread.
     virtual void stop() = 0;

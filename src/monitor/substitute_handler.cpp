@@ -107,7 +107,9 @@ private:
         add(h::rbx, h::rcx);
         mov(ptr[h::rbx + static_cast<int>(offsetof(HandlerEvent, number))], h::rax);
         load(h::rcx, offsetof(HandlerData, save_rdx));
-        const auto arg = [&](int n) { return ptr[h::rbx + static_cast<int>(offsetof(HandlerEvent, args)) + 8 * n]; };
+        const auto arg = [&](int n) {
+            return ptr[h::rbx + static_cast<int>(offsetof(HandlerEvent, args)) + 8 * n];
+        };
         mov(arg(0), h::rdi);
         mov(arg(1), h::rsi);
         mov(arg(2), h::rcx);

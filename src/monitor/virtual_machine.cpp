@@ -66,7 +66,8 @@ Result<> VirtualMachine::build() {
         m_serial[n].endpoint = m_resources.options.serial[n];
         if (m_serial[n].endpoint == nullptr) continue;
         board.serial[n] = &m_serial[n];
-        if (const int fd = m_serial[n].endpoint->poll_descriptor(); fd >= 0) descriptors.push_back(fd);
+        if (const int fd = m_serial[n].endpoint->poll_descriptor(); fd >= 0)
+            descriptors.push_back(fd);
     }
     auto made_board = platform::Board::create(board, m_resources.clock);
     if (!made_board) return tl::unexpected(made_board.error());
@@ -92,13 +93,14 @@ Result<> VirtualMachine::build() {
     m_shadow->attach(cb);
 
     if (m_resources.options.observer != nullptr) {
-        auto interposer = Interposer::create(cb, *m_memory, *m_shadow, m_resources.clock, *m_resources.options.observer,
-                                             m_resources.knowledge);
+        auto interposer = Interposer::create(cb, *m_memory, *m_shadow, m_resources.clock,
+                                             *m_resources.options.observer, m_resources.knowledge);
         if (!interposer) return tl::unexpected(interposer.error());
         m_interposer = std::move(*interposer);
     }
 
-    auto events = EventThread::create([p = m_processor.get()] { p->kick(); }, std::move(descriptors));
+    auto events =
+        EventThread::create([p = m_processor.get()] { p->kick(); }, std::move(descriptors));
     if (!events) return tl::unexpected(events.error());
     m_events = std::move(*events);
     return {};
@@ -127,7 +129,8 @@ Result<> VirtualMachine::boot() {
     s.idtr = {state->idt_base, state->idt_limit, 0};
     constexpr u32 data = 0x3 | Segment::s | Segment::present | Segment::db | Segment::g;
     constexpr u32 code = 0xb | Segment::s | Segment::present | Segment::l | Segment::g;
-    for (Segment& segment : s.segment) segment = flat_segment(state->ds, data);
+    for (Segment& segment : s.segment)
+        segment = flat_segment(state->ds, data);
     s.segment[processor::seg_cs] = flat_segment(state->cs, code);
     s.tr = flat_segment(state->tr, 0xb | Segment::present);
     s.tr.base = state->tr_base;
@@ -147,7 +150,9 @@ Result<RunOutcome> VirtualMachine::run() {
     for (;;) {
         if (m_resources.stop.load()) return RunOutcome{RunEnd::stopped, {}};
         if (const auto request = m_board->power_request())
-            return RunOutcome{*request == platform::PowerRequest::power_off ? RunEnd::power_off : RunEnd::reset, {}};
+            return RunOutcome{*request == platform::PowerRequest::power_off ? RunEnd::power_off
+                                                                            : RunEnd::reset,
+                              {}};
         if (m_events->input_seen() || m_input_waits) pump_serial();
         prepare_events();
         const Exit exit = m_processor->enter();
@@ -220,7 +225,8 @@ void VirtualMachine::pump_serial() {
             const std::size_t got = endpoint->receive(std::span(buffer, space));
             if (got == 0) break;
             // SAFETY: bytes as bytes.
-            [[maybe_unused]] const auto taken = uart.receive(std::span(reinterpret_cast<const u8*>(buffer), got));
+            [[maybe_unused]] const auto taken =
+                uart.receive(std::span(reinterpret_cast<const u8*>(buffer), got));
             m_board_touched = true;
         }
     }
@@ -262,7 +268,9 @@ std::optional<RunEnd> VirtualMachine::handle(const Exit& exit) {
         if (m_interposer != nullptr) m_interposer->on_execution_hook(exit);
         m_processor->control_block().execution_hook_armed = false;
         break;
-    case ExitReason::write_buffer_full: m_shadow->reconcile(m_processor->control_block().write_buffer); break;
+    case ExitReason::write_buffer_full:
+        m_shadow->reconcile(m_processor->control_block().write_buffer);
+        break;
     case ExitReason::triple_fault: return RunEnd::triple_fault;
     case ExitReason::wbinvd: advance(exit); break;
     }
@@ -300,8 +308,10 @@ void VirtualMachine::handle_page_fault(const Exit& exit) {
     const Injection first = cb.injection;
     inject(Vector::pf, outcome.error_code, exit.gva.value());
     if (!exit.during_delivery) return;
-    if (const auto combined = processor::soft::combine_exceptions(first, cb.injection)) cb.injection = *combined;
-    else m_triple_fault = true;
+    if (const auto combined = processor::soft::combine_exceptions(first, cb.injection))
+        cb.injection = *combined;
+    else
+        m_triple_fault = true;
 }
 
 void VirtualMachine::handle_io(const Exit& exit) {
@@ -404,7 +414,8 @@ bool VirtualMachine::write_msr(u32 index, u64 value) {
         cb.state.cr8 = m_board->cr8(0);
         return ok;
     }
-    if (m_interposer != nullptr && m_interposer->owns_msr(index)) return m_interposer->write_msr(index, value);
+    if (m_interposer != nullptr && m_interposer->owns_msr(index))
+        return m_interposer->write_msr(index, value);
     switch (index) {
     case msr_efer: {
         const u64 old = cb.state.efer;
@@ -442,10 +453,12 @@ void VirtualMachine::handle_halt() {
         if (m_board->nmi_pending(0)) break;
         const u64 now = m_resources.clock.now_ns();
         const u64 deadline = m_board->next_deadline_ns().value_or(now + 100'000'000);
-        // A stop may come between the look above and the wait: never wait longer than this without looking again.
+        // A stop may come between the look above and the wait: never wait longer than this without
+        // looking again.
         const u64 wait = std::min<u64>(deadline > now ? deadline - now : 0, 100'000'000);
         if (wait == 0) continue;
-        const timespec timeout{static_cast<time_t>(wait / 1'000'000'000), static_cast<long>(wait % 1'000'000'000)};
+        const timespec timeout{static_cast<time_t>(wait / 1'000'000'000),
+                               static_cast<long>(wait % 1'000'000'000)};
         const nfds_t watched = m_input_waits ? 0 : fds.size();
         if (::ppoll(fds.data(), watched, &timeout, nullptr) > 0) pump_serial();
     }
@@ -460,45 +473,61 @@ std::string VirtualMachine::state_text() const {
     static constexpr const char* names[] = {"RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI",
                                             "R8 ", "R9 ", "R10", "R11", "R12", "R13", "R14", "R15"};
     std::string text;
-    for (unsigned i = 0; i < 16; ++i) text += fmt::format("{}={:016x}{}", names[i], s.gpr[i], i % 4 == 3 ? "\n" : " ");
-    text += fmt::format("RIP={:016x} RFLAGS={:08x} CPL={} CR0={:08x} CR2={:016x} CR3={:016x} CR4={:08x} EFER={:x}\n", s.rip,
-                        s.rflags, s.cpl(), s.cr0, s.cr2, s.cr3, s.cr4, s.efer);
+    for (unsigned i = 0; i < 16; ++i)
+        text += fmt::format("{}={:016x}{}", names[i], s.gpr[i], i % 4 == 3 ? "\n" : " ");
+    text += fmt::format("RIP={:016x} RFLAGS={:08x} CPL={} CR0={:08x} CR2={:016x} CR3={:016x} "
+                        "CR4={:08x} EFER={:x}\n",
+                        s.rip, s.rflags, s.cpl(), s.cr0, s.cr2, s.cr3, s.cr4, s.efer);
     static constexpr const char* segments[] = {"ES", "CS", "SS", "DS", "FS", "GS"};
     for (unsigned i = 0; i < processor::segment_count; ++i)
-        text += fmt::format("{}={:04x} base={:016x} limit={:08x} rights={:05x}\n", segments[i], s.segment[i].selector,
-                            s.segment[i].base, s.segment[i].limit, s.segment[i].rights);
-    text += fmt::format("GDT={:016x}:{:x} IDT={:016x}:{:x} TR={:04x} base={:016x}\n", s.gdtr.base, s.gdtr.limit, s.idtr.base,
-                        s.idtr.limit, s.tr.selector, s.tr.base);
+        text += fmt::format("{}={:04x} base={:016x} limit={:08x} rights={:05x}\n", segments[i],
+                            s.segment[i].selector, s.segment[i].base, s.segment[i].limit,
+                            s.segment[i].rights);
+    text += fmt::format("GDT={:016x}:{:x} IDT={:016x}:{:x} TR={:04x} base={:016x}\n", s.gdtr.base,
+                        s.gdtr.limit, s.idtr.base, s.idtr.limit, s.tr.selector, s.tr.base);
     return text;
 }
 
 std::string VirtualMachine::statistics_json() const {
-    static constexpr const char* reasons[] = {"kicked", "halt", "interrupt_window", "page_fault", "mmio", "io", "msr_read",
-                                              "msr_write", "control_register", "invlpg", "invpcid", "software_interrupt",
-                                              "hypercall", "execution_hook", "write_buffer_full", "triple_fault", "wbinvd"};
+    static constexpr const char* reasons[] = {
+        "kicked",       "halt",           "interrupt_window",
+        "page_fault",   "mmio",           "io",
+        "msr_read",     "msr_write",      "control_register",
+        "invlpg",       "invpcid",        "software_interrupt",
+        "hypercall",    "execution_hook", "write_buffer_full",
+        "triple_fault", "wbinvd"};
     static_assert(std::size(reasons) == processor::exit_reason_count);
     std::string text = "{";
     for (unsigned i = 0; i < processor::exit_reason_count; ++i)
         text += fmt::format("\"exits.{}\":{},", reasons[i], m_statistics.exits[i]);
-    text += fmt::format("\"interrupts\":{},\"injected_page_faults\":{},\"idle_ns\":{},", m_statistics.interrupts,
-                        m_statistics.injected_page_faults, m_statistics.idle_ns);
+    text += fmt::format("\"interrupts\":{},\"injected_page_faults\":{},\"idle_ns\":{},",
+                        m_statistics.interrupts, m_statistics.injected_page_faults,
+                        m_statistics.idle_ns);
     const auto& p = m_processor->statistics();
-    text += fmt::format("\"processor.translated_blocks\":{},\"processor.translated_instructions\":{},"
-                        "\"processor.dispatches\":{},\"processor.links\":{},\"processor.slow_accesses\":{},"
-                        "\"processor.tlb_fills\":{},\"processor.helper_calls\":{},\"processor.code_invalidations\":{},"
-                        "\"processor.cache_flushes\":{},\"processor.traced_writes\":{},\"processor.straddles\":{},",
-                        p.translated_blocks, p.translated_instructions, p.dispatches, p.links, p.slow_accesses, p.tlb_fills,
-                        p.helper_calls, p.code_invalidations, p.cache_flushes, p.traced_writes, p.straddles);
+    text += fmt::format(
+        "\"processor.translated_blocks\":{},\"processor.translated_instructions\":{},"
+        "\"processor.dispatches\":{},\"processor.links\":{},\"processor.slow_accesses\":{},"
+        "\"processor.tlb_fills\":{},\"processor.helper_calls\":{},\"processor.code_invalidations\":"
+        "{},"
+        "\"processor.cache_flushes\":{},\"processor.traced_writes\":{},\"processor.straddles\":{},",
+        p.translated_blocks, p.translated_instructions, p.dispatches, p.links, p.slow_accesses,
+        p.tlb_fills, p.helper_calls, p.code_invalidations, p.cache_flushes, p.traced_writes,
+        p.straddles);
     const ShadowStatistics h = m_shadow->statistics();
-    text += fmt::format("\"shadow.page_faults\":{},\"shadow.fills\":{},\"shadow.injected\":{},\"shadow.prefetched\":{},"
-                        "\"shadow.prefilled\":{},\"shadow.drains\":{},\"shadow.records\":{},\"shadow.entries_reread\":{},"
-                        "\"shadow.entries_changed\":{},\"shadow.root_loads\":{},\"shadow.root_hits\":{},"
-                        "\"shadow.tables_live\":{},\"shadow.tables_created\":{},\"shadow.tables_retired\":{},"
-                        "\"shadow.tables_reclaimed\":{},\"shadow.invalidations_all\":{},\"shadow.invalidations_page\":{},"
-                        "\"shadow.write_revocations\":{}}}",
-                        h.page_faults, h.fills, h.injected, h.prefetched, h.prefilled, h.drains, h.records, h.entries_reread,
-                        h.entries_changed, h.root_loads, h.root_hits, h.tables_live, h.tables_created, h.tables_retired,
-                        h.tables_reclaimed, h.invalidations_all, h.invalidations_page, h.write_revocations);
+    text += fmt::format(
+        "\"shadow.page_faults\":{},\"shadow.fills\":{},\"shadow.injected\":{},\"shadow."
+        "prefetched\":{},"
+        "\"shadow.prefilled\":{},\"shadow.drains\":{},\"shadow.records\":{},\"shadow.entries_"
+        "reread\":{},"
+        "\"shadow.entries_changed\":{},\"shadow.root_loads\":{},\"shadow.root_hits\":{},"
+        "\"shadow.tables_live\":{},\"shadow.tables_created\":{},\"shadow.tables_retired\":{},"
+        "\"shadow.tables_reclaimed\":{},\"shadow.invalidations_all\":{},\"shadow.invalidations_"
+        "page\":{},"
+        "\"shadow.write_revocations\":{}}}",
+        h.page_faults, h.fills, h.injected, h.prefetched, h.prefilled, h.drains, h.records,
+        h.entries_reread, h.entries_changed, h.root_loads, h.root_hits, h.tables_live,
+        h.tables_created, h.tables_retired, h.tables_reclaimed, h.invalidations_all,
+        h.invalidations_page, h.write_revocations);
     return text;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file One power-on life of a machine: everything that a reset makes anew, and the loop that runs it.
+/// @file One power-on life of a machine: everything that a reset makes anew, and the loop that runs
+/// it.
 #pragma once
 
 #include "guest/boot/kernel_image.h"
@@ -38,7 +39,8 @@ struct RunStatistics {
 class VirtualMachine {
 public:
     /// `resources` must outlive the result.
-    [[nodiscard]] static Result<std::unique_ptr<VirtualMachine>> create(MachineResources& resources);
+    [[nodiscard]] static Result<std::unique_ptr<VirtualMachine>>
+    create(MachineResources& resources);
     VirtualMachine(const VirtualMachine&) = delete;
     VirtualMachine& operator=(const VirtualMachine&) = delete;
     ~VirtualMachine();
@@ -64,7 +66,8 @@ private:
     [[nodiscard]] std::optional<u64> read_msr(u32 index);
     [[nodiscard]] bool write_msr(u32 index, u64 value);
     void advance(const processor::Exit& exit);
-    void inject(processor::Vector vector, std::optional<u32> error_code = std::nullopt, u64 cr2 = 0);
+    void inject(processor::Vector vector, std::optional<u32> error_code = std::nullopt,
+                u64 cr2 = 0);
 
     // events
     void prepare_events();

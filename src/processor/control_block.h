@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file The control block: everything that a monitor tells a processor, and the guest's register block (M1.1-M1.3).
+/// @file The control block: everything that a monitor tells a processor, and the guest's register
+/// block (M1.1-M1.3).
 ///
-/// It plays the part of a VMCS or VMCB. The processor allocates it, because the software implementation keeps it next
-/// to its own state; the monitor reads and writes it only while no `enter` is under way on it.
+/// It plays the part of a VMCS or VMCB. The processor allocates it, because the software
+/// implementation keeps it next to its own state; the monitor reads and writes it only while no
+/// `enter` is under way on it.
 #pragma once
 
 #include "base/guest_memory.h"
@@ -14,7 +16,8 @@
 
 namespace gnomon::processor {
 
-/// An event to deliver at the next entry, before any guest instruction. Cleared by the processor once delivered.
+/// An event to deliver at the next entry, before any guest instruction. Cleared by the processor
+/// once delivered.
 struct Injection {
     enum class Kind : u8 { none, external_interrupt, nmi, exception, software_interrupt };
     Kind kind = Kind::none;
@@ -32,13 +35,15 @@ struct CpuidLeaf {
     u32 eax = 0, ebx = 0, ecx = 0, edx = 0;
 };
 
-/// MSR intercepts (M1.2): one bit a register for 0x0-0x1fff, 0xc0000000-0xc0001fff. An MSR that the processor does
-/// not hold itself always exits.
+/// MSR intercepts (M1.2): one bit a register for 0x0-0x1fff, 0xc0000000-0xc0001fff. An MSR that the
+/// processor does not hold itself always exits.
 struct MsrBitmap {
     std::bitset<0x2000> low, high;
     void set(u32 msr, bool on = true) {
-        if (msr < 0x2000) low.set(msr, on);
-        else if (msr - 0xc0000000U < 0x2000) high.set(msr - 0xc0000000U, on);
+        if (msr < 0x2000)
+            low.set(msr, on);
+        else if (msr - 0xc0000000U < 0x2000)
+            high.set(msr - 0xc0000000U, on);
     }
     [[nodiscard]] bool test(u32 msr) const {
         if (msr < 0x2000) return low.test(msr);
@@ -52,25 +57,31 @@ struct ControlBlock {
     RegisterBlock state;
 
     // --- memory (M2) ---
-    Hva ram_base = nullptr; ///< GuestMemory::base(): low RAM at +0, RAM from ram_high_base at +ram_low_limit
+    Hva ram_base =
+        nullptr; ///< GuestMemory::base(): low RAM at +0, RAM from ram_high_base at +ram_low_limit
     u64 ram_low_size = 0, ram_high_size = 0;
     Hva monitor_pages = nullptr; ///< memory behind frames from monitor_frame_base
     u64 monitor_pages_size = 0;
     Hva shadow_arena = nullptr; ///< memory of the shadow tables
-    u64 shadow_root = 0;        ///< byte offset of the level-4 table in the arena. A change takes effect at the next
-                                ///< entry; the monitor calls Processor::invalidate_tlb as the architecture asks
-    u64 monitor_root = 0;       ///< root that is used, instead, in monitor mode (M1.4); 0: no monitor mode
-    WriteBuffer write_buffer;   ///< M2.3
+    u64 shadow_root =
+        0; ///< byte offset of the level-4 table in the arena. A change takes effect at the next
+           ///< entry; the monitor calls Processor::invalidate_tlb as the architecture asks
+    u64 monitor_root =
+        0; ///< root that is used, instead, in monitor mode (M1.4); 0: no monitor mode
+    WriteBuffer write_buffer; ///< M2.3
 
     // --- the hook (M1) ---
-    /// A system-call entry (SYSCALL, SYSENTER) whose vector lies in [begin, end) enters monitor mode: fetches and data
-    /// accesses go by monitor_root, nothing is delivered, VMCALL exits; the first near indirect JMP leaves it.
+    /// A system-call entry (SYSCALL, SYSENTER) whose vector lies in [begin, end) enters monitor
+    /// mode: fetches and data accesses go by monitor_root, nothing is delivered, VMCALL exits; the
+    /// first near indirect JMP leaves it.
     Gva monitor_mode_begin, monitor_mode_end;
     bool monitor_mode = false; ///< the processor is in monitor mode now
     MsrBitmap msr_read_intercept, msr_write_intercept;
     std::bitset<256> int_intercept;
-    Gva execution_hook[execution_hook_count]; ///< supervisor-mode instruction addresses that exit; 0: none
-    bool execution_hook_armed = true; ///< cleared by the monitor to step over the hook at RIP once; the processor sets it again
+    Gva execution_hook[execution_hook_count]; ///< supervisor-mode instruction addresses that exit;
+                                              ///< 0: none
+    bool execution_hook_armed = true; ///< cleared by the monitor to step over the hook at RIP once;
+                                      ///< the processor sets it again
 
     // --- events ---
     Injection injection;

@@ -8,18 +8,21 @@
 namespace gnomon::processor {
 
 enum class ExitReason : u8 {
-    kicked,             ///< `kick` was called, or nothing more to do before the monitor looks
-    halt,               ///< HLT was executed; RIP is after it
-    interrupt_window,   ///< ControlBlock::interrupt_window was set and RFLAGS.IF = 1 without interrupt shadow
-    page_fault,         ///< the shadow tables do not allow an access; RIP at the instruction (restartable)
-    mmio,               ///< access to a leaf marked mmio, see MmioExit
-    io,                 ///< IN, OUT, INS, OUTS, see IoExit
-    msr_read,           ///< RDMSR of an intercepted or unknown MSR; RIP at the instruction
-    msr_write,          ///< WRMSR likewise, value = EDX:EAX
-    control_register,   ///< MOV to CR0, CR3, CR4 (checked, not yet applied), CR8; RIP at the instruction
+    kicked,           ///< `kick` was called, or nothing more to do before the monitor looks
+    halt,             ///< HLT was executed; RIP is after it
+    interrupt_window, ///< ControlBlock::interrupt_window was set and RFLAGS.IF = 1 without
+                      ///< interrupt shadow
+    page_fault, ///< the shadow tables do not allow an access; RIP at the instruction (restartable)
+    mmio,       ///< access to a leaf marked mmio, see MmioExit
+    io,         ///< IN, OUT, INS, OUTS, see IoExit
+    msr_read,   ///< RDMSR of an intercepted or unknown MSR; RIP at the instruction
+    msr_write,  ///< WRMSR likewise, value = EDX:EAX
+    control_register,   ///< MOV to CR0, CR3, CR4 (checked, not yet applied), CR8; RIP at the
+                        ///< instruction
     invlpg,             ///< INVLPG; `gva` is its operand; RIP at the instruction
     invpcid,            ///< INVPCID (operands checked); RIP at the instruction
-    software_interrupt, ///< INT n with its bit set in ControlBlock::int_intercept; RIP at the instruction
+    software_interrupt, ///< INT n with its bit set in ControlBlock::int_intercept; RIP at the
+                        ///< instruction
     hypercall,          ///< VMCALL in monitor mode; RIP after it
     execution_hook,     ///< RIP equals ControlBlock::execution_hook[index]; not yet executed
     write_buffer_full,  ///< the next write's records do not fit; RIP at the instruction (M2.5)
@@ -35,15 +38,16 @@ struct Exit {
     ExitReason reason = ExitReason::kicked;
     u8 instruction_length = 0;
 
-    // page_fault: the access that failed. `error_code` as the architecture would push it were the guest's
-    // own tables to forbid the access; bit 0 (present) says whether a shadow leaf was present.
-    // `during_delivery`: the access was made while delivering the event that is still in
+    // page_fault: the access that failed. `error_code` as the architecture would push it were the
+    // guest's own tables to forbid the access; bit 0 (present) says whether a shadow leaf was
+    // present. `during_delivery`: the access was made while delivering the event that is still in
     // ControlBlock::injection; re-entering retries the delivery.
     // invlpg: gva.
     Gva gva;
     u32 error_code = 0;
     bool during_delivery = false;
-    bool implicit_supervisor = false; ///< access to a descriptor table or TSS: supervisor whatever CPL, SMAP always
+    bool implicit_supervisor =
+        false; ///< access to a descriptor table or TSS: supervisor whatever CPL, SMAP always
 
     // control_register: index 0, 3, 4 or 8 and the new value. msr_*: index and value.
     // invpcid: index = type (0-3), value = PCID, gva = address. software_interrupt: index = vector.
@@ -51,9 +55,10 @@ struct Exit {
     u32 index = 0;
     u64 value = 0;
 
-    // mmio and io. A read is completed by storing the result into ControlBlock::io_data[0..size) and setting
-    // ControlBlock::io_data_valid, then re-entering: the instruction runs again and takes it. A write
-    // is complete and RIP is already past it (or at it, for a REP string instruction with more to do); `data` is what it wrote.
+    // mmio and io. A read is completed by storing the result into ControlBlock::io_data[0..size)
+    // and setting ControlBlock::io_data_valid, then re-entering: the instruction runs again and
+    // takes it. A write is complete and RIP is already past it (or at it, for a REP string
+    // instruction with more to do); `data` is what it wrote.
     Gpa gpa;            ///< mmio
     u16 port = 0;       ///< io
     u8 size = 0;        ///< bytes: mmio 1..8 (wider accesses come as several exits), io 1, 2 or 4

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file The contract of a processor that natively supports host and guest modes: one control block and one call.
+/// @file The contract of a processor that natively supports host and guest modes: one control block
+/// and one call.
 #pragma once
 
 #include "processor/control_block.h"
@@ -16,10 +17,12 @@ public:
 
     [[nodiscard]] virtual ControlBlock& control_block() = 0;
 
-    /// Goes from host to guest mode and comes back with an exit (M1.3). One thread at a time; not reentrant.
+    /// Goes from host to guest mode and comes back with an exit (M1.3). One thread at a time; not
+    /// reentrant.
     [[nodiscard]] virtual Exit enter() = 0;
 
-    /// Makes a running or the next `enter` return soon (ExitReason::kicked). Any thread, also a signal handler.
+    /// Makes a running or the next `enter` return soon (ExitReason::kicked). Any thread, also a
+    /// signal handler.
     virtual void kick() = 0;
 
     // The rest: only from the thread that calls `enter`, and outside it.
@@ -30,7 +33,8 @@ public:
     virtual void invalidate_tlb(Gva gva) = 0;
     /// Forgets the right to write that any cached translation to the frame at `gpa` carries.
     virtual void revoke_writes(Gpa gpa) = 0;
-    /// Memory in [gpa, gpa + size) was changed by the monitor or a device: forget code translated from it.
+    /// Memory in [gpa, gpa + size) was changed by the monitor or a device: forget code translated
+    /// from it.
     virtual void invalidate_code(Gpa gpa, u64 size) = 0;
 };
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file The format of shadow page-table entries: the only page tables that the processor's MMU walks (M2.1, M2.2).
+/// @file The format of shadow page-table entries: the only page tables that the processor's MMU
+/// walks (M2.1, M2.2).
 ///
-/// Four levels of 512 eight-byte entries, indexed as x86-64's (SDM vol. 3A section 4.5). Table pages lie in
-/// the monitor's shadow arena; a non-leaf entry holds the byte offset of the next table in that arena. Leaf
-/// entries are 4 KiB, at level 1 only, and hold a guest frame. The rights of a translation are the
-/// intersection over all levels.
+/// Four levels of 512 eight-byte entries, indexed as x86-64's (SDM vol. 3A section 4.5). Table
+/// pages lie in the monitor's shadow arena; a non-leaf entry holds the byte offset of the next
+/// table in that arena. Leaf entries are 4 KiB, at level 1 only, and hold a guest frame. The rights
+/// of a translation are the intersection over all levels.
 ///
 ///   63  51        12 11 10  9  8  7  6  5  4  3  2  1  0
 ///   XD  offset/frame  -  M  T  G  -  D  A  -  -  U  W  P
@@ -21,10 +22,12 @@ struct ShadowEntry {
     static constexpr u64 writable = 1 << 1;
     static constexpr u64 user = 1 << 2;
     static constexpr u64 accessed = 1 << 5; ///< leaf: kept by the monitor, the MMU ignores it
-    static constexpr u64 dirty = 1 << 6;    ///< leaf: without it the MMU exits on a write (Fault::dirty)
+    static constexpr u64 dirty = 1
+                                 << 6; ///< leaf: without it the MMU exits on a write (Fault::dirty)
     static constexpr u64 global = 1 << 8;
     static constexpr u64 traced = 1 << 9; ///< leaf: writes go into the guest write buffer (M2.2)
-    static constexpr u64 mmio = 1 << 10;  ///< leaf: no RAM here, an access exits with ExitReason::mmio
+    static constexpr u64 mmio =
+        1 << 10; ///< leaf: no RAM here, an access exits with ExitReason::mmio
     static constexpr u64 execute_disable = u64{1} << 63;
     static constexpr u64 address_mask = 0x000ffffffffff000;
 
@@ -40,8 +43,9 @@ constexpr unsigned shadow_index(Gva gva, unsigned level) {
     return static_cast<unsigned>(gva.value() >> (page_shift + 9 * (level - 1))) & 511;
 }
 
-/// Frames at and above this address are the monitor's own pages, in ControlBlock::monitor_pages; no guest
-/// page table can name them, since they lie above the physical address width that guests are shown.
+/// Frames at and above this address are the monitor's own pages, in ControlBlock::monitor_pages; no
+/// guest page table can name them, since they lie above the physical address width that guests are
+/// shown.
 inline constexpr u64 monitor_frame_base = u64{1} << 48;
 
 } // namespace gnomon::processor

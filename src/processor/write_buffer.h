@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file The guest write buffer (M2.3, M2.5): what the processor recorded of writes through traced mappings.
+/// @file The guest write buffer (M2.3, M2.5): what the processor recorded of writes through traced
+/// mappings.
 #pragma once
 
 #include "base/address.h"
@@ -18,8 +19,9 @@ struct WriteRecord {
 };
 static_assert(sizeof(WriteRecord) == 80);
 
-/// Memory owned by the monitor, filled by the processor inside `enter`, drained by the monitor outside it
-/// (count = 0). The processor exits with write_buffer_full before a write whose records would not fit.
+/// Memory owned by the monitor, filled by the processor inside `enter`, drained by the monitor
+/// outside it (count = 0). The processor exits with write_buffer_full before a write whose records
+/// would not fit.
 struct WriteBuffer {
     WriteRecord* records = nullptr;
     u32 capacity = 0; ///< at least 64

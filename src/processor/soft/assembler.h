@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file The assembler for glue code: Xbyak plus the idioms of the translated-code ABI (ARCHITECTURE.md).
+/// @file The assembler for glue code: Xbyak plus the idioms of the translated-code ABI
+/// (ARCHITECTURE.md).
 ///
 /// Host registers while translated code runs:
 ///   RAX RCX RDX RBX RBP RSI RDI R8-R12  the guest's registers of the same name
@@ -30,7 +31,8 @@ constexpr u32 gpr_slot(unsigned index) {
 class Assembler : public Xbyak::CodeGenerator {
 public:
     /// Assembles at the frontier of `cache`, with at most `room` bytes.
-    Assembler(CodeCache& cache, std::size_t room) : CodeGenerator(room, cache.frontier()), m_cache(cache) {}
+    Assembler(CodeCache& cache, std::size_t room)
+        : CodeGenerator(room, cache.frontier()), m_cache(cache) {}
 
     /// Condition codes as in Jcc.
     static constexpr u8 z = 4, nz = 5, be = 6, a = 7;
@@ -39,8 +41,12 @@ public:
     [[nodiscard]] u32 here() const { return m_cache.executable(getCurr()); }
 
     // --- operands behind GS ---
-    void load(const Xbyak::Reg& r, u32 offset) { db(0x65), mov(r, ptr[Xbyak::RegExp(std::size_t{offset})]); }
-    void store(u32 offset, const Xbyak::Reg& r) { db(0x65), mov(ptr[Xbyak::RegExp(std::size_t{offset})], r); }
+    void load(const Xbyak::Reg& r, u32 offset) {
+        db(0x65), mov(r, ptr[Xbyak::RegExp(std::size_t{offset})]);
+    }
+    void store(u32 offset, const Xbyak::Reg& r) {
+        db(0x65), mov(ptr[Xbyak::RegExp(std::size_t{offset})], r);
+    }
     void load_indexed(const Xbyak::Reg64& r, u32 offset, const Xbyak::Reg64& index) {
         db(0x65), mov(r, ptr[index * 8 + std::size_t{offset}]);
     }
@@ -51,7 +57,8 @@ public:
         db(0xe9);
         dd(target - (here() + 4));
     }
-    /// A jump whose rel32 is set later by `bind_here` or `patch`; returns the executable address after it.
+    /// A jump whose rel32 is set later by `bind_here` or `patch`; returns the executable address
+    /// after it.
     [[nodiscard]] u32 jump_later() {
         db(0xe9), dd(0);
         return here();
@@ -85,7 +92,8 @@ private:
     CodeCache& m_cache;
 };
 
-/// Addresses of the fixed routines at the start of the code cache (thunks.cpp). All are jumped to, none called.
+/// Addresses of the fixed routines at the start of the code cache (thunks.cpp). All are jumped to,
+/// none called.
 struct Thunks {
     int (*run)(u64 executable_address) = nullptr; ///< enters translated code; returns a Leave value
 
@@ -93,11 +101,11 @@ struct Thunks {
     u32 slow_access = 0;
     u32 commit = 0;
     u32 helper = 0;
-    u32 link = 0;        ///< leaves with Leave::link; R13 = page offset of the target
-    u32 dispatch = 0;    ///< leaves with Leave::dispatch; R13 = RIP
+    u32 link = 0;            ///< leaves with Leave::link; R13 = page offset of the target
+    u32 dispatch = 0;        ///< leaves with Leave::dispatch; R13 = RIP
     u32 dispatch_offset = 0; ///< likewise; R13 = offset from the page base
-    u32 entry_miss = 0;  ///< default content of entry tables: R13 = page offset of the target
-    u32 host_fault = 0;  ///< where the signal handler sends a faulting instruction
+    u32 entry_miss = 0;      ///< default content of entry tables: R13 = page offset of the target
+    u32 host_fault = 0;      ///< where the signal handler sends a faulting instruction
 };
 
 /// Why `Thunks::run` came back.

@@ -13,13 +13,15 @@ namespace gnomon::processor::soft {
 /// Emits the host code of one block at the frontier of the cache. Used once.
 class BlockEmitter {
 public:
-    BlockEmitter(CodeCache& cache, const Thunks& thunks, FeatureSet features, PageCode& page, std::size_t room)
+    BlockEmitter(CodeCache& cache, const Thunks& thunks, FeatureSet features, PageCode& page,
+                 std::size_t room)
         : m(cache, room), m_cache(cache), m_thunks(thunks), m_page(page), m_mode(page.mode),
           m_bmi2(features.has(Feature::bmi2)) {}
 
     /// The polled entry, then the plain entry.
     void begin_block(u16 offset, bool flags_live);
-    /// One instruction; `flags_live`: its fast paths must keep the arithmetic flags. Returns false if the block ends with it.
+    /// One instruction; `flags_live`: its fast paths must keep the arithmetic flags. Returns false
+    /// if the block ends with it.
     [[nodiscard]] bool emit(const DecodedInstruction& d, bool flags_live);
     /// A check of the execution hooks before the instruction.
     void emit_hook_check(const DecodedInstruction& d, Helper check);
@@ -33,7 +35,8 @@ public:
 private:
     // address and access
     void emit_address(const Instruction& i, bool with_segment, i64 extra = 0);
-    AccessSite& begin_access(const Instruction& i, unsigned size, bool read, bool write, bool stack);
+    AccessSite& begin_access(const Instruction& i, unsigned size, bool read, bool write,
+                             bool stack);
     void end_access(AccessSite& site) { site.after = m.here(); }
     void add_segment_base(unsigned segment);
     void tlb_index(const Xbyak::Reg64& to, const Xbyak::Reg64& from);
@@ -94,6 +97,7 @@ private:
 // Helpers that belong to translation itself (translation_helpers.cpp).
 HelperResult raise_nm(Cpu&, const Instruction&);
 HelperResult check_execution_hook(Cpu&, const Instruction&);
-HelperResult leave_monitor_mode(Cpu&, const Instruction&); ///< the near indirect JMP of the substitute handler
+HelperResult
+leave_monitor_mode(Cpu&, const Instruction&); ///< the near indirect JMP of the substitute handler
 
 } // namespace gnomon::processor::soft

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file The code cache: memory for translations, and the index that finds them by guest-physical place.
+/// @file The code cache: memory for translations, and the index that finds them by guest-physical
+/// place.
 ///
-/// Code is written through one mapping of a memfd and run through another: no address is ever both writable and
-/// executable. The executable mapping lies below 2 GiB, so that 32 bits name a host code address.
+/// Code is written through one mapping of a memfd and run through another: no address is ever both
+/// writable and executable. The executable mapping lies below 2 GiB, so that 32 bits name a host
+/// code address.
 #pragma once
 
 #include "base/address.h"
@@ -17,7 +19,8 @@
 
 namespace gnomon::processor::soft {
 
-/// Translations that begin in one guest frame, for one mode. `entries` is what indirect branches look into.
+/// Translations that begin in one guest frame, for one mode. `entries` is what indirect branches
+/// look into.
 struct PageCode {
     Gpa frame;
     Mode mode;
@@ -59,7 +62,9 @@ public:
     ~CodeCache();
 
     // --- memory ---
-    [[nodiscard]] u8* writable(u32 executable_address) { return m_writable + (executable_address - m_executable); }
+    [[nodiscard]] u8* writable(u32 executable_address) {
+        return m_writable + (executable_address - m_executable);
+    }
     [[nodiscard]] u32 executable(const u8* writable_address) const {
         return m_executable + static_cast<u32>(writable_address - m_writable);
     }
@@ -82,8 +87,8 @@ public:
         const u32 e = page.entries[offset];
         return e == m_entry_miss ? 0 : e;
     }
-    /// Makes a finished block findable. A block that spans two pages (`second`) is not: it is run only after a
-    /// look at the second page's mapping.
+    /// Makes a finished block findable. A block that spans two pages (`second`) is not: it is run
+    /// only after a look at the second page's mapping.
     void add(Block block, std::span<const Mark> marks, bool findable);
     /// Block whose host code holds this address, live or dropped (it may still be running).
     [[nodiscard]] const Block* containing(u32 executable_address) const;
@@ -97,8 +102,11 @@ public:
     void add_straddling(const PageCode& page, u16 offset, Gpa second, u32 entry);
 
     // --- coherence with guest memory ---
-    [[nodiscard]] bool has_code(Gpa frame) const { return m_code_frames.contains(frame.frame_number()); }
-    /// Whether translated bytes lie in [gpa, gpa + size), at 64-byte granularity; the range lies in one page.
+    [[nodiscard]] bool has_code(Gpa frame) const {
+        return m_code_frames.contains(frame.frame_number());
+    }
+    /// Whether translated bytes lie in [gpa, gpa + size), at 64-byte granularity; the range lies in
+    /// one page.
     [[nodiscard]] bool overlaps_code(Gpa gpa, u64 size) const;
     void note_code_bytes(Gpa frame, u32 begin, u32 end);
     /// Drops every translation made from `frame`. Its host code stays until `flush`.
@@ -135,10 +143,14 @@ private:
     u32 m_entry_miss = 0;
     std::unordered_map<u64, std::unique_ptr<PageCode>> m_pages; ///< key: frame number << 16 | mode
     std::unordered_map<u64, FrameCode> m_code_frames;
-    std::unordered_multimap<u64, Straddler> m_straddlers; ///< key: frame number of the first page << 12 | offset
-    std::vector<Block> m_block_list;       ///< by ascending host address
+    std::unordered_multimap<u64, Straddler>
+        m_straddlers;                ///< key: frame number of the first page << 12 | offset
+    std::vector<Block> m_block_list; ///< by ascending host address
     std::vector<Mark> m_marks;
-    struct Twin { u32 begin, end; u16 page_offset; };
+    struct Twin {
+        u32 begin, end;
+        u16 page_offset;
+    };
     std::vector<Twin> m_twins; ///< by ascending host address
     std::vector<std::unique_ptr<u8[]>> m_arena;
     std::size_t m_arena_left = 0;

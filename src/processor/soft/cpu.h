@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file The state of one software processor: what `gs:` points to while translated code runs.
 ///
-/// The layout is part of the translated-code ABI (ARCHITECTURE.md). Plain data; the C++ helpers get a reference.
+/// The layout is part of the translated-code ABI (ARCHITECTURE.md). Plain data; the C++ helpers get
+/// a reference.
 #pragma once
 
 #include "processor/control_block.h"
@@ -26,11 +27,12 @@ inline constexpr unsigned tlb_size = 512;
 /// A tag that no page address equals. Tags are negated page addresses, so that LEA compares.
 inline constexpr u64 tlb_no_tag = 1;
 
-/// Direct-mapped, indexed by bits 20:12 of the address. A tag is minus the page's address; index arrays are separate
-/// so that translated code needs one scaled index.
+/// Direct-mapped, indexed by bits 20:12 of the address. A tag is minus the page's address; index
+/// arrays are separate so that translated code needs one scaled index.
 struct Tlb {
     u64 read_tag[tlb_size];
-    u64 write_tag[tlb_size]; ///< only for pages that may be written without a further look: dirty, not traced, no code
+    u64 write_tag[tlb_size]; ///< only for pages that may be written without a further look: dirty,
+                             ///< not traced, no code
     u64 host_page[tlb_size]; ///< host address of the page
     u64 fetch_tag[tlb_size];
     u64 fetch_code[tlb_size]; ///< entry table of the page's translations (PageCode::entries)
@@ -41,8 +43,9 @@ struct Tlb {
 enum class HelperResult : u32 {
     next,     ///< go on after the instruction; RIP is not looked at
     dispatch, ///< go on at state.rip in the mode that the state now asks for
-    fault,    ///< nothing was changed; Cpu::pending says what to raise, or which exit to take at this instruction
-    exit,     ///< return from `enter` with Cpu::exit; state.rip was set by the helper
+    fault, ///< nothing was changed; Cpu::pending says what to raise, or which exit to take at this
+           ///< instruction
+    exit,  ///< return from `enter` with Cpu::exit; state.rip was set by the helper
     next_here, ///< go on with the instruction itself (a check that was put before it)
 };
 
@@ -67,24 +70,29 @@ enum class AccessMode : u8 {
 struct Cpu {
     ControlBlock cb;
 
-    u64 poll = 0; ///< not zero: leave at the next polled block entry. Written by `kick` with atomic stores
+    u64 poll =
+        0; ///< not zero: leave at the next polled block entry. Written by `kick` with atomic stores
     u64 page_base = 0; ///< guest-virtual address of the page whose code runs
     Pending pending;
     Exit exit;
-    bool deferred_exit = false; ///< `exit` holds an exit to take once the current instruction has completed
+    bool deferred_exit =
+        false; ///< `exit` holds an exit to take once the current instruction has completed
     bool single_step_once = false; ///< the next block is one instruction long (interrupt shadow)
 
     // --- Guest memory, for helpers (memory_access.cpp) ---
     // On failure these return false (or nullptr) and `pending` says why; the helper returns
-    // HelperResult::fault at once, with no guest-visible state changed. Sizes up to 4096 bytes; pages may be crossed.
-    // All rules hold for them: permissions, traced writes, code invalidation, MMIO (aligned sizes 1, 2, 4, 8).
+    // HelperResult::fault at once, with no guest-visible state changed. Sizes up to 4096 bytes;
+    // pages may be crossed. All rules hold for them: permissions, traced writes, code invalidation,
+    // MMIO (aligned sizes 1, 2, 4, 8).
 
     [[nodiscard]] bool read(Gva gva, void* out, u64 size, AccessMode mode = AccessMode::data);
     [[nodiscard]] bool write(Gva gva, const void* in, u64 size, AccessMode mode = AccessMode::data);
-    /// Whether a write would succeed, without doing it. After true, `write` to the same range cannot fail.
+    /// Whether a write would succeed, without doing it. After true, `write` to the same range
+    /// cannot fail.
     [[nodiscard]] bool probe_write(Gva gva, u64 size, AccessMode mode = AccessMode::data);
-    /// The host address of [gva, gva + size), within one page, if it is RAM that can be read (or written)
-    /// directly. nullptr with pending.kind == none: use read/write, piece by piece (MMIO, traced, code).
+    /// The host address of [gva, gva + size), within one page, if it is RAM that can be read (or
+    /// written) directly. nullptr with pending.kind == none: use read/write, piece by piece (MMIO,
+    /// traced, code).
     [[nodiscard]] Hva direct(Gva gva, u64 size, bool write);
     template <class T>
     [[nodiscard]] bool read_object(Gva gva, T& out, AccessMode mode = AccessMode::data) {
@@ -123,42 +131,51 @@ struct Cpu {
     /// Writes as the architecture does: 4 bytes zero-extend, 1 and 2 keep the rest.
     void set_gpr(unsigned index, unsigned size, u64 value, bool high_byte = false) {
         u64& r = cb.state.gpr[index];
-        if (high_byte) r = (r & ~u64{0xff00}) | ((value & 0xff) << 8);
-        else if (size == 8) r = value;
-        else if (size == 4) r = value & 0xffffffff;
-        else r = (r & ~((u64{1} << (8 * size)) - 1)) | (value & ((u64{1} << (8 * size)) - 1));
+        if (high_byte)
+            r = (r & ~u64{0xff00}) | ((value & 0xff) << 8);
+        else if (size == 8)
+            r = value;
+        else if (size == 4)
+            r = value & 0xffffffff;
+        else
+            r = (r & ~((u64{1} << (8 * size)) - 1)) | (value & ((u64{1} << (8 * size)) - 1));
     }
-    /// Linear address of the instruction's memory operand: segment base applied, wrapped to the address size.
+    /// Linear address of the instruction's memory operand: segment base applied, wrapped to the
+    /// address size.
     [[nodiscard]] Gva effective_address(const Instruction& insn) const;
-    /// `offset` in `segment` as a linear address (base 0 for CS, DS, ES, SS in 64-bit mode; 32-bit wrap outside it).
+    /// `offset` in `segment` as a linear address (base 0 for CS, DS, ES, SS in 64-bit mode; 32-bit
+    /// wrap outside it).
     [[nodiscard]] Gva linear(unsigned segment, u64 offset) const;
     [[nodiscard]] u64 next_rip(const Instruction& insn) const {
         const u64 rip = cb.state.rip + insn.length;
         return cb.state.code64() ? rip : rip & 0xffffffff;
     }
-    /// #GP(0), or #SS(0) for the stack segment, if `gva` is not canonical in 64-bit mode; `read` and `write` check this themselves.
+    /// #GP(0), or #SS(0) for the stack segment, if `gva` is not canonical in 64-bit mode; `read`
+    /// and `write` check this themselves.
     [[nodiscard]] static bool canonical(u64 address) {
         return static_cast<u64>(static_cast<i64>(address << 16) >> 16) == address;
     }
 
-    /// State that helpers change tells the processor what it must do: CPL, mode bits, CR0/CR4/EFER/XCR0 bits that
-    /// alter translation are read afresh at HelperResult::dispatch. So: return `dispatch` after any such change.
+    /// State that helpers change tells the processor what it must do: CPL, mode bits,
+    /// CR0/CR4/EFER/XCR0 bits that alter translation are read afresh at HelperResult::dispatch. So:
+    /// return `dispatch` after any such change.
 
     // --- private to translation (ARCHITECTURE.md, "Translated-code ABI") ---
     CodeCache* code_cache = nullptr;
     u32 commit_thunk = 0;
     Cpu* self = this;
-    u64 host_flags = 2;    ///< the guest's arithmetic flags while C++ runs, as PUSHFQ left them
-    u64 rcx_save = 0;      ///< RCX inside a flag-preserving sequence
+    u64 host_flags = 2; ///< the guest's arithmetic flags while C++ runs, as PUSHFQ left them
+    u64 rcx_save = 0;   ///< RCX inside a flag-preserving sequence
     u64 index_mask = u64{tlb_size - 1} << page_shift; ///< PEXT mask: address -> TLB index
-    u64 page_mask = ~page_offset_mask;                ///< PEXT mask: non-zero iff not within one page
+    u64 page_mask = ~page_offset_mask; ///< PEXT mask: non-zero iff not within one page
     u64 scratch0 = 0;      ///< value carried between the two accesses of PUSH [mem], CALL [mem] ...
     u64 branch_target = 0; ///< of an indirect CALL, while its return address is pushed
     u64 scratch_flags = 2; ///< flags inside a flag-preserving sequence on hosts without PEXT
     u64 next_host = 0;     ///< host address at which translated code goes on after C++
-    u64 next_r13 = 0, next_r14 = 0; ///< its scratch registers there: page offset and host page of an access
-    u64 resume_rip = 0;    ///< set by stubs that leave translated code
-    void* site = nullptr;  ///< what the stub that left wants done (LinkSite)
+    u64 next_r13 = 0,
+        next_r14 = 0;     ///< its scratch registers there: page offset and host page of an access
+    u64 resume_rip = 0;   ///< set by stubs that leave translated code
+    void* site = nullptr; ///< what the stub that left wants done (LinkSite)
     u32 guest_mxcsr = 0x1f80, host_mxcsr = 0x1f80;
     u64 fault_host_pc = 0; ///< host address of an instruction that raised a host signal
     int fault_signal = 0;
@@ -177,15 +194,20 @@ struct Cpu {
         u8 before[64] = {};
     } slow;
     alignas(64) u8 bounce[192] = {}; ///< line on which an instruction with a slow operand runs
-    u8 mmio_data[4096] = {}; ///< parts of a wide MMIO read that have arrived
-    u32 mmio_have = 0;     ///< bytes of it
-    u64 mmio_rip = 0;      ///< instruction it belongs to
-    struct { Gpa gpa; u64 data; u8 size; } mmio_writes[512] = {}; ///< parts of a wide MMIO write still to be reported
+    u8 mmio_data[4096] = {};         ///< parts of a wide MMIO read that have arrived
+    u32 mmio_have = 0;               ///< bytes of it
+    u64 mmio_rip = 0;                ///< instruction it belongs to
+    struct {
+        Gpa gpa;
+        u64 data;
+        u8 size;
+    } mmio_writes[512] = {}; ///< parts of a wide MMIO write still to be reported
     u32 mmio_write_count = 0;
 
     struct Statistics {
-        u64 translated_blocks = 0, translated_instructions = 0, dispatches = 0, links = 0, slow_accesses = 0, tlb_fills = 0,
-            helper_calls = 0, code_invalidations = 0, cache_flushes = 0, traced_writes = 0, straddles = 0;
+        u64 translated_blocks = 0, translated_instructions = 0, dispatches = 0, links = 0,
+            slow_accesses = 0, tlb_fills = 0, helper_calls = 0, code_invalidations = 0,
+            cache_flushes = 0, traced_writes = 0, straddles = 0;
     } statistics;
 
     alignas(64) Tlb tlb[tlb_set_count];

@@ -19,7 +19,8 @@ struct DecodedInstruction {
     u16 flags_read = 0;    ///< arithmetic flags, as in RFLAGS
     u16 flags_written = 0; ///< certainly overwritten (or left undefined)
 
-    /// The explicit memory operand that is accessed, or nullptr (an address that LEA computes is not).
+    /// The explicit memory operand that is accessed, or nullptr (an address that LEA computes is
+    /// not).
     [[nodiscard]] const ZydisDecodedOperand* memory() const;
 };
 
@@ -31,14 +32,15 @@ public:
     /// Decodes the instruction at the start of `bytes` (at most 15 are looked at).
     /// @param page_offset where it begins in its page.
     /// truncated: the bytes end within the instruction; invalid: #UD (`out.compact.length` is 1).
-    [[nodiscard]] DecodeStatus decode(std::span<const u8> bytes, Mode mode, u16 page_offset, FeatureSet features,
-                                      DecodedInstruction& out) const;
+    [[nodiscard]] DecodeStatus decode(std::span<const u8> bytes, Mode mode, u16 page_offset,
+                                      FeatureSet features, DecodedInstruction& out) const;
 
 private:
     ZydisDecoder m_decoder64, m_decoder32;
 };
 
-/// Number 0-15 of a general-purpose register of any width (AH..BH: 0-3), or Instruction::no_register.
+/// Number 0-15 of a general-purpose register of any width (AH..BH: 0-3), or
+/// Instruction::no_register.
 [[nodiscard]] u8 gpr_number(ZydisRegister reg);
 [[nodiscard]] bool is_high_byte(ZydisRegister reg);
 

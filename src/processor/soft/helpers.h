@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file The helpers: instructions that the processor executes in C++ rather than by re-emission.
 ///
-/// A helper is called with every guest register in `cpu.cb.state`, RIP at the instruction. It changes either everything
-/// the instruction changes (and returns next, dispatch or exit) or nothing (and returns fault).
+/// A helper is called with every guest register in `cpu.cb.state`, RIP at the instruction. It
+/// changes either everything the instruction changes (and returns next, dispatch or exit) or
+/// nothing (and returns fault).
 #pragma once
 
 #include "processor/soft/cpu.h"
@@ -12,8 +13,8 @@ namespace gnomon::processor::soft {
 using Helper = HelperResult (*)(Cpu&, const Instruction&);
 
 // events.cpp: interrupt and exception delivery (SDM vol. 3A chapter 6)
-/// Delivers cpu.cb.injection through the guest's IDT and clears it: dispatch; or fault/exit while the delivery
-/// itself fails (pending says why; the injection stays).
+/// Delivers cpu.cb.injection through the guest's IDT and clears it: dispatch; or fault/exit while
+/// the delivery itself fails (pending says why; the injection stays).
 HelperResult deliver_event(Cpu& cpu);
 HelperResult int_n(Cpu&, const Instruction&); ///< CD ib, CC, F1 (INT1); exits on int_intercept
 HelperResult iret(Cpu&, const Instruction&);
@@ -46,7 +47,8 @@ HelperResult rdwr_fsgsbase(Cpu&, const Instruction&); ///< RDFSBASE, RDGSBASE, W
 
 // control_registers.cpp
 HelperResult mov_from_control(Cpu&, const Instruction&);
-HelperResult mov_to_control(Cpu&, const Instruction&); ///< exits with control_register after the checks
+HelperResult mov_to_control(Cpu&,
+                            const Instruction&); ///< exits with control_register after the checks
 HelperResult mov_from_debug(Cpu&, const Instruction&);
 HelperResult mov_to_debug(Cpu&, const Instruction&);
 HelperResult clts(Cpu&, const Instruction&);
@@ -100,11 +102,14 @@ HelperResult fnstenv(Cpu&, const Instruction&);
 HelperResult fldenv(Cpu&, const Instruction&);
 HelperResult fnsave(Cpu&, const Instruction&);
 HelperResult frstor(Cpu&, const Instruction&);
-HelperResult maskmov(Cpu&, const Instruction&); ///< VMASKMOVPS/PD, VPMASKMOVD/Q load and store, MASKMOVQ, MASKMOVDQU
-HelperResult gather(Cpu&, const Instruction&);  ///< VGATHER*, VPGATHER*
+HelperResult
+maskmov(Cpu&,
+        const Instruction&); ///< VMASKMOVPS/PD, VPMASKMOVD/Q load and store, MASKMOVQ, MASKMOVDQU
+HelperResult gather(Cpu&, const Instruction&); ///< VGATHER*, VPGATHER*
 
 // bits_and_stack.cpp
-HelperResult bit_test_memory(Cpu&, const Instruction&); ///< BT, BTS, BTR, BTC [mem], reg: any bit offset, LOCK included
+HelperResult bit_test_memory(
+    Cpu&, const Instruction&); ///< BT, BTS, BTR, BTC [mem], reg: any bit offset, LOCK included
 HelperResult enter(Cpu&, const Instruction&);
 HelperResult pusha(Cpu&, const Instruction&);
 HelperResult popa(Cpu&, const Instruction&);
@@ -113,6 +118,7 @@ HelperResult into(Cpu&, const Instruction&);
 HelperResult bcd_adjust(Cpu&, const Instruction&); ///< AAA, AAS, AAM, AAD, DAA, DAS
 HelperResult salc(Cpu&, const Instruction&);
 HelperResult xlat(Cpu&, const Instruction&);
-HelperResult cmpxchg_wide(Cpu&, const Instruction&); ///< CMPXCHG8B/16B when they straddle or are not aligned
+HelperResult
+cmpxchg_wide(Cpu&, const Instruction&); ///< CMPXCHG8B/16B when they straddle or are not aligned
 
 } // namespace gnomon::processor::soft

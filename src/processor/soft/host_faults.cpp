@@ -18,14 +18,18 @@ struct sigaction previous[64];
 void handle(int number, siginfo_t* info, void* context) {
     auto* const frame = static_cast<ucontext_t*>(context);
     auto& pc = frame->uc_mcontext.gregs[REG_RIP];
-    if (const FaultScope* scope = current_scope; scope != nullptr && scope->cache.contains(static_cast<u64>(pc))) {
-        // SIGSEGV with an address is a wild access of ours, never the guest's doing: let it end the process.
-        const bool guests = number == SIGFPE || number == SIGILL || (number == SIGSEGV && info->si_code == SI_KERNEL);
+    if (const FaultScope* scope = current_scope;
+        scope != nullptr && scope->cache.contains(static_cast<u64>(pc))) {
+        // SIGSEGV with an address is a wild access of ours, never the guest's doing: let it end the
+        // process.
+        const bool guests = number == SIGFPE || number == SIGILL ||
+                            (number == SIGSEGV && info->si_code == SI_KERNEL);
         if (guests) {
             scope->cpu.fault_host_pc = static_cast<u64>(pc);
-            scope->cpu.fault_signal = number == SIGFPE && info->si_code != FPE_INTDIV && info->si_code != FPE_INTOVF
-                                          ? -SIGFPE // floating point
-                                          : number;
+            scope->cpu.fault_signal =
+                number == SIGFPE && info->si_code != FPE_INTDIV && info->si_code != FPE_INTOVF
+                    ? -SIGFPE // floating point
+                    : number;
             pc = static_cast<greg_t>(scope->thunk);
             return;
         }
@@ -52,7 +56,8 @@ void install_fault_handlers() {
         action.sa_sigaction = handle;
         action.sa_flags = SA_SIGINFO | SA_NODEFER;
         sigemptyset(&action.sa_mask);
-        for (const int number : handled) ::sigaction(number, &action, &previous[number]);
+        for (const int number : handled)
+            ::sigaction(number, &action, &previous[number]);
     });
 }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file The instruction table: an allow-list that says, for every instruction the guest may execute, what becomes of it.
+/// @file The instruction table: an allow-list that says, for every instruction the guest may
+/// execute, what becomes of it.
 ///
-/// Whatever has no row raises #UD. Dispatch in the translator, the coverage list and the comparison with the host CPU derive
-/// from this table.
+/// Whatever has no row raises #UD. Dispatch in the translator, the coverage list and the comparison
+/// with the host CPU derive from this table.
 #pragma once
 
 #include "processor/soft/helpers.h"
@@ -13,27 +14,68 @@
 namespace gnomon::processor::soft {
 
 enum class Action : u8 {
-    refuse,      ///< #UD
-    pass,        ///< re-emitted with its registers and its memory operand replaced
-    nothing,     ///< NOP and hints with a memory operand that is not accessed
+    refuse,  ///< #UD
+    pass,    ///< re-emitted with its registers and its memory operand replaced
+    nothing, ///< NOP and hints with a memory operand that is not accessed
     lea,
-    push, pop,   ///< general registers, immediates, memory
+    push,
+    pop, ///< general registers, immediates, memory
     leave,
-    call, ret, jump, jump_if, loop, ///< near transfers; `loop` also JRCXZ and JECXZ
-    helper,      ///< a C++ helper, then the next instruction
-    helper_end,  ///< a helper that always changes RIP or the mode: the block ends
-    extended,    ///< a helper that sees ControlBlock::state.extended
-    mov_moffs,   ///< MOV with an absolute 64-bit address
-    bit_test,    ///< BT, BTS, BTR, BTC: helper when the bit offset is a register and the operand memory, else pass
+    call,
+    ret,
+    jump,
+    jump_if,
+    loop,           ///< near transfers; `loop` also JRCXZ and JECXZ
+    helper,         ///< a C++ helper, then the next instruction
+    helper_end,     ///< a helper that always changes RIP or the mode: the block ends
+    extended,       ///< a helper that sees ControlBlock::state.extended
+    mov_moffs,      ///< MOV with an absolute 64-bit address
+    bit_test,       ///< BT, BTS, BTR, BTC: helper when the bit offset is a register and the operand
+                    ///< memory, else pass
     mov_or_segment, ///< MOV: pass, or a helper when a segment, control or debug register takes part
-    wide_exchange, ///< CMPXCHG8B/16B: pass
+    wide_exchange,  ///< CMPXCHG8B/16B: pass
 };
 
 /// CPUID feature that permits a row; `base` is x86-64 itself.
 enum class Feature : u8 {
-    base, x87, mmx, sse, sse2, sse3, ssse3, sse41, sse42, popcnt, aes, pclmulqdq, cx16, movbe, rdrand, rdseed, adx, sha,
-    bmi1, bmi2, lzcnt, avx, avx2, fma, f16c, avx_aes, clflushopt, clwb, rdtscp, rdpid, fsgsbase, xsave, xsaveopt, xsavec, invpcid,
-    smap, fxsr, count,
+    base,
+    x87,
+    mmx,
+    sse,
+    sse2,
+    sse3,
+    ssse3,
+    sse41,
+    sse42,
+    popcnt,
+    aes,
+    pclmulqdq,
+    cx16,
+    movbe,
+    rdrand,
+    rdseed,
+    adx,
+    sha,
+    bmi1,
+    bmi2,
+    lzcnt,
+    avx,
+    avx2,
+    fma,
+    f16c,
+    avx_aes,
+    clflushopt,
+    clwb,
+    rdtscp,
+    rdpid,
+    fsgsbase,
+    xsave,
+    xsaveopt,
+    xsavec,
+    invpcid,
+    smap,
+    fxsr,
+    count,
 };
 
 struct Row {
@@ -63,13 +105,16 @@ class FeatureSet {
 public:
     void add(Feature f) { m_bits |= u64{1} << static_cast<unsigned>(f); }
     void remove(Feature f) { m_bits &= ~(u64{1} << static_cast<unsigned>(f)); }
-    [[nodiscard]] bool has(Feature f) const { return (m_bits >> static_cast<unsigned>(f) & 1) != 0; }
+    [[nodiscard]] bool has(Feature f) const {
+        return (m_bits >> static_cast<unsigned>(f) & 1) != 0;
+    }
     /// What the CPU that this process runs on has of the table's features.
     [[nodiscard]] static FeatureSet of_host();
 
 private:
     u64 m_bits = 0;
 };
-[[nodiscard]] Disposition disposition(const ZydisDecodedInstruction& instruction, FeatureSet features);
+[[nodiscard]] Disposition disposition(const ZydisDecodedInstruction& instruction,
+                                      FeatureSet features);
 
 } // namespace gnomon::processor::soft

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file Guest memory as the helpers see it: Cpu::read, write, probe_write, direct, and address arithmetic.
+/// @file Guest memory as the helpers see it: Cpu::read, write, probe_write, direct, and address
+/// arithmetic.
 #include "processor/soft/code_cache.h"
 #include "processor/soft/mmu.h"
 
@@ -20,7 +21,8 @@ Hva cached(const Cpu& cpu, TlbSet set, Gva gva, bool write) {
     const u64 i = gva.frame_number() % tlb_size;
     const u64 tag = ~gva.page().value() + 1;
     if ((write ? t.write_tag[i] : t.read_tag[i]) != tag) return nullptr;
-    return reinterpret_cast<Hva>(t.host_page[i]); // SAFETY: filled by fill_tlb from a frame's host address
+    return reinterpret_cast<Hva>(
+        t.host_page[i]); // SAFETY: filled by fill_tlb from a frame's host address
 }
 
 bool check_canonical(Cpu& cpu, Gva gva, u64 size) {
@@ -60,8 +62,11 @@ bool Cpu::read(Gva gva, void* out, u64 size, AccessMode mode) {
             Walk found;
             if (!find(*this, gva, false, set, mode, found)) return false;
             note_watched_access(*this, gva, piece, false);
-            if (found.kind == Walk::Kind::ram) std::memcpy(to, found.host + gva.page_offset(), piece);
-            else if (!mmio_read(*this, found.frame + gva.page_offset(), to, static_cast<u32>(piece))) return false;
+            if (found.kind == Walk::Kind::ram)
+                std::memcpy(to, found.host + gva.page_offset(), piece);
+            else if (!mmio_read(*this, found.frame + gva.page_offset(), to,
+                                static_cast<u32>(piece)))
+                return false;
         }
         to += piece;
         gva += piece;
@@ -76,7 +81,8 @@ bool Cpu::probe_write(Gva gva, u64 size, AccessMode mode) {
     while (size > 0) {
         const u64 piece = std::min(size, page_size - gva.page_offset());
         Walk found;
-        if (cached(*this, set, gva, true) == nullptr && !find(*this, gva, true, set, mode, found)) return false;
+        if (cached(*this, set, gva, true) == nullptr && !find(*this, gva, true, set, mode, found))
+            return false;
         gva += piece;
         size -= piece;
     }
@@ -120,7 +126,8 @@ Hva Cpu::direct(Gva gva, u64 size, bool write) {
     if (const Hva page = cached(*this, set, gva, write)) return page + gva.page_offset();
     Walk found;
     if (!find(*this, gva, write, set, AccessMode::data, found)) return nullptr;
-    if (found.kind != Walk::Kind::ram || (write && found.traced) || page_is_watched(*this, gva)) return nullptr;
+    if (found.kind != Walk::Kind::ram || (write && found.traced) || page_is_watched(*this, gva))
+        return nullptr;
     if (write) note_code_write(*this, found.frame + gva.page_offset(), size);
     return found.host + gva.page_offset();
 }
@@ -133,9 +140,12 @@ Gva Cpu::linear(unsigned segment, u64 offset) const {
 
 Gva Cpu::effective_address(const Instruction& insn) const {
     u64 offset = static_cast<u64>(insn.displacement);
-    if (insn.base == Instruction::rip_register) offset += cb.state.rip + insn.length;
-    else if (insn.base != Instruction::no_register) offset += cb.state.gpr[insn.base];
-    if (insn.index != Instruction::no_register && insn.index < 16) offset += cb.state.gpr[insn.index] * insn.scale;
+    if (insn.base == Instruction::rip_register)
+        offset += cb.state.rip + insn.length;
+    else if (insn.base != Instruction::no_register)
+        offset += cb.state.gpr[insn.base];
+    if (insn.index != Instruction::no_register && insn.index < 16)
+        offset += cb.state.gpr[insn.index] * insn.scale;
     if (insn.address_size == 4) offset &= 0xffffffff;
     if (insn.address_size == 2) offset &= 0xffff;
     return linear(insn.segment, offset);

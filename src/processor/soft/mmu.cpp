@@ -18,7 +18,8 @@ u64 tag_of(Gva gva) { return ~gva.page().value() + 1; }
 /// Largest naturally aligned piece of 1, 2, 4 or 8 bytes at `gpa`, at most `left`.
 u8 mmio_piece(Gpa gpa, u32 left) {
     u8 piece = 8;
-    while (piece > left || gpa.value() % piece != 0) piece /= 2;
+    while (piece > left || gpa.value() % piece != 0)
+        piece /= 2;
     return piece;
 }
 
@@ -38,7 +39,8 @@ TlbSet current_set(const Cpu& cpu) {
 Hva frame_host(const ControlBlock& cb, Gpa frame) {
     const u64 a = frame.value();
     if (a < cb.ram_low_size) return cb.ram_base + a;
-    if (a >= ram_high_base && a - ram_high_base < cb.ram_high_size) return cb.ram_base + ram_low_limit + (a - ram_high_base);
+    if (a >= ram_high_base && a - ram_high_base < cb.ram_high_size)
+        return cb.ram_base + ram_low_limit + (a - ram_high_base);
     if (a >= monitor_frame_base && a - monitor_frame_base < cb.monitor_pages_size)
         return cb.monitor_pages + (a - monitor_frame_base);
     return nullptr;
@@ -49,7 +51,8 @@ Walk walk(const Cpu& cpu, Gva gva, Reach reach, TlbSet set) {
     const RegisterBlock& s = cb.state;
     const bool user = set == TlbSet::user;
     Walk result;
-    result.error_code = (reach == Reach::write ? pf_error::write : 0) | (user ? pf_error::user : 0) |
+    result.error_code = (reach == Reach::write ? pf_error::write : 0) |
+                        (user ? pf_error::user : 0) |
                         (reach == Reach::execute ? pf_error::fetch : 0);
     u64 table = set == TlbSet::monitor ? cb.monitor_root : cb.shadow_root;
     u64 rights = ShadowEntry::writable | ShadowEntry::user;
@@ -198,7 +201,8 @@ void leave_for_page_fault(Cpu& cpu, Gva gva, u32 error_code, bool implicit_super
 
 bool mmio_read(Cpu& cpu, Gpa gpa, u8* out, u32 size) {
     ControlBlock& cb = cpu.cb;
-    if (cpu.mmio_rip != cb.state.rip) cpu.mmio_have = 0; // another instruction: the parts of an abandoned read are void
+    if (cpu.mmio_rip != cb.state.rip)
+        cpu.mmio_have = 0; // another instruction: the parts of an abandoned read are void
     cpu.mmio_rip = cb.state.rip;
     if (cb.io_data_valid && cpu.mmio_have < size) {
         const u8 piece = mmio_piece(gpa + cpu.mmio_have, size - cpu.mmio_have);

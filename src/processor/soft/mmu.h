@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file The software processor's MMU: it walks shadow tables only, and caches what it finds in the TLB sets.
+/// @file The software processor's MMU: it walks shadow tables only, and caches what it finds in the
+/// TLB sets.
 #pragma once
 
 #include "processor/soft/cpu.h"
@@ -36,26 +37,31 @@ void flush_fetch(Cpu& cpu, TlbSet set);
 /// Drops every cached right to write to the frame whose host page this is.
 void revoke_writes(Cpu& cpu, Hva host_page);
 
-/// A write to [gpa, gpa + size) within one page is about to happen: drops translations that it changes.
+/// A write to [gpa, gpa + size) within one page is about to happen: drops translations that it
+/// changes.
 void note_code_write(Cpu& cpu, Gpa gpa, u64 size);
 
 /// Records a write through a traced mapping. The caller has seen to it that there is room.
 void record_write(Cpu& cpu, Gpa gpa, const u8* before, const u8* after, u32 size);
-/// Free records that must be left before an instruction writes through traced mappings: more than any one instruction makes.
+/// Free records that must be left before an instruction writes through traced mappings: more than
+/// any one instruction makes.
 inline constexpr u32 record_reserve = 64;
 [[nodiscard]] inline bool write_buffer_has_room(const Cpu& cpu) {
     return cpu.cb.write_buffer.count + record_reserve <= cpu.cb.write_buffer.capacity;
 }
 
-/// Whether a data breakpoint lies in the page; such a page is never cached, so that every access is seen.
+/// Whether a data breakpoint lies in the page; such a page is never cached, so that every access is
+/// seen.
 [[nodiscard]] bool page_is_watched(const Cpu& cpu, Gva gva);
-/// Notes the data breakpoints (SDM vol. 3B section 18.2.5) that an access meets, for the trap after the instruction.
+/// Notes the data breakpoints (SDM vol. 3B section 18.2.5) that an access meets, for the trap after
+/// the instruction.
 void note_watched_access(Cpu& cpu, Gva gva, u64 size, bool write);
 
 /// Sets `pending` to a page_fault exit at the current instruction.
 void leave_for_page_fault(Cpu& cpu, Gva gva, u32 error_code, bool implicit_supervisor);
 
-/// Reads from MMIO, piece by piece: false until the monitor has supplied the last piece (pending says which is wanted).
+/// Reads from MMIO, piece by piece: false until the monitor has supplied the last piece (pending
+/// says which is wanted).
 [[nodiscard]] bool mmio_read(Cpu& cpu, Gpa gpa, u8* out, u32 size);
 /// Writes to MMIO: becomes the deferred exit (and queued further ones) of the current instruction.
 void mmio_write(Cpu& cpu, Gpa gpa, const u8* in, u32 size);

@@ -31,7 +31,8 @@ Mode Mode::of(const Cpu& cpu) {
     constexpr u64 avx_state = xcr0::avx | xcr0::sse;
     if (!ts && (s.cr4 & cr4::osxsave) != 0 && (s.xcr0 & avx_state) == avx_state) bits |= avx;
     // Debug breakpoints are looked at between instructions.
-    if ((s.rflags & rflags::tf) != 0 || cpu.single_step_once || (s.dr[7] & 0xff) != 0) bits |= single;
+    if ((s.rflags & rflags::tf) != 0 || cpu.single_step_once || (s.dr[7] & 0xff) != 0)
+        bits |= single;
     return Mode{bits};
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file The mode of a translation: every bit of processor state that alters what an instruction is translated to.
+/// @file The mode of a translation: every bit of processor state that alters what an instruction is
+/// translated to.
 #pragma once
 
 #include "processor/soft/cpu.h"
@@ -10,16 +11,17 @@ namespace gnomon::processor::soft {
 struct Mode {
     u16 bits = 0;
 
-    static constexpr u16 set_mask = 3;        ///< TlbSet
-    static constexpr u16 code64 = 1 << 2;     ///< else 32-bit compatibility mode
-    static constexpr u16 single = 1 << 3;     ///< blocks of one instruction (TF, interrupt shadow)
-    static constexpr u16 fpu = 1 << 4;        ///< x87 and MMX usable: CR0.EM = 0 and TS = 0
+    static constexpr u16 set_mask = 3;    ///< TlbSet
+    static constexpr u16 code64 = 1 << 2; ///< else 32-bit compatibility mode
+    static constexpr u16 single = 1 << 3; ///< blocks of one instruction (TF, interrupt shadow)
+    static constexpr u16 fpu = 1 << 4;    ///< x87 and MMX usable: CR0.EM = 0 and TS = 0
     static constexpr u16 task_switched = 1 << 5; ///< CR0.TS: #NM rather than #UD
-    static constexpr u16 sse = 1 << 6;        ///< CR4.OSFXSR, CR0.EM = 0, TS = 0
-    static constexpr u16 avx = 1 << 7;        ///< CR4.OSXSAVE, XCR0.AVX and SSE, TS = 0
-    static constexpr u16 flat = 1 << 8;       ///< bases of ES, CS, SS, DS are 0 (always so in 64-bit mode)
-    static constexpr u16 code16 = 1 << 9;     ///< 16-bit code segment: refused with #UD
-    static constexpr u16 stack16 = 1 << 10;   ///< SS.B = 0 outside 64-bit mode: refused with #UD
+    static constexpr u16 sse = 1 << 6;           ///< CR4.OSFXSR, CR0.EM = 0, TS = 0
+    static constexpr u16 avx = 1 << 7;           ///< CR4.OSXSAVE, XCR0.AVX and SSE, TS = 0
+    static constexpr u16 flat =
+        1 << 8; ///< bases of ES, CS, SS, DS are 0 (always so in 64-bit mode)
+    static constexpr u16 code16 = 1 << 9;   ///< 16-bit code segment: refused with #UD
+    static constexpr u16 stack16 = 1 << 10; ///< SS.B = 0 outside 64-bit mode: refused with #UD
 
     [[nodiscard]] constexpr TlbSet set() const { return static_cast<TlbSet>(bits & set_mask); }
     [[nodiscard]] constexpr bool has(u16 bit) const { return (bits & bit) != 0; }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file Sites: what translated code hands to C++ when an instruction needs more than its fast path.
-/// They live in the code cache's arena, as long as the code that names them.
+/// @file Sites: what translated code hands to C++ when an instruction needs more than its fast
+/// path. They live in the code cache's arena, as long as the code that names them.
 #pragma once
 
 #include "processor/soft/helpers.h"
@@ -9,15 +9,17 @@ namespace gnomon::processor::soft {
 
 /// One memory access of one guest instruction.
 struct AccessSite {
-    u32 cont = 0;  ///< host address at which R13 = page offset and R14 = host page are expected
-    u32 after = 0; ///< host address after the access and what belongs to it (write-back of registers)
-    u32 twin = 0;  ///< host address of the cold twin, 0 until first needed
+    u32 cont = 0; ///< host address at which R13 = page offset and R14 = host page are expected
+    u32 after =
+        0; ///< host address after the access and what belongs to it (write-back of registers)
+    u32 twin = 0;        ///< host address of the cold twin, 0 until first needed
     u16 page_offset = 0; ///< of the instruction
     u8 length = 0;       ///< of the instruction
     u8 size = 0;         ///< bytes accessed, 1 to 64
     bool read = false, write = false;
-    bool stack = false;   ///< #SS rather than #GP for a non-canonical address
-    bool completes = true; ///< `after` is the next instruction (false: the branch of a CALL is still to come)
+    bool stack = false; ///< #SS rather than #GP for a non-canonical address
+    bool completes =
+        true; ///< `after` is the next instruction (false: the branch of a CALL is still to come)
     TlbSet set = TlbSet::user;
     bool code64 = true;
 };

@@ -19,7 +19,8 @@ int go_on(Cpu& cpu, u32 host, u64 r13, const void* r14) {
 
 /// The cold twin: a copy of the operation, which is position-independent, followed by the commit.
 /// @return its address, or 0 if the cache has no room.
-u32 make_twin(CodeCache& cache, const AccessSite& site, u32 commit_thunk, const AccessSite* address) {
+u32 make_twin(CodeCache& cache, const AccessSite& site, u32 commit_thunk,
+              const AccessSite* address) {
     constexpr std::size_t room = 256;
     const std::size_t size = site.after - site.cont;
     if (cache.room() < size + room) return 0;
@@ -60,7 +61,8 @@ int resolve_access(Cpu& cpu, Gva address, AccessSite& site, u32 commit_thunk) {
         }
         if (found[n].kind == Walk::Kind::ram) fill_tlb(cpu, site.set, at, found[n]);
     }
-    const bool ram = found[0].kind == Walk::Kind::ram && (pages == 1 || found[1].kind == Walk::Kind::ram);
+    const bool ram =
+        found[0].kind == Walk::Kind::ram && (pages == 1 || found[1].kind == Walk::Kind::ram);
     const bool traced = site.write && (found[0].traced || (pages == 2 && found[1].traced));
     if (traced && !write_buffer_has_room(cpu)) {
         cpu.exit = {};
@@ -70,7 +72,8 @@ int resolve_access(Cpu& cpu, Gva address, AccessSite& site, u32 commit_thunk) {
     }
 
     note_watched_access(cpu, address, size, site.write);
-    if (!site.write && ram && pages == 1) return go_on(cpu, site.cont, address.page_offset(), found[0].host);
+    if (!site.write && ram && pages == 1)
+        return go_on(cpu, site.cont, address.page_offset(), found[0].host);
 
     slow = {};
     slow.size = size;
@@ -80,12 +83,14 @@ int resolve_access(Cpu& cpu, Gva address, AccessSite& site, u32 commit_thunk) {
     for (unsigned n = 0; n < pages; ++n) {
         const Gva at = n == 0 ? address : address + first;
         slow.gpa[n] = found[n].frame + at.page_offset();
-        slow.host[n] = found[n].kind == Walk::Kind::ram ? found[n].host + at.page_offset() : nullptr;
+        slow.host[n] =
+            found[n].kind == Walk::Kind::ram ? found[n].host + at.page_offset() : nullptr;
     }
     if (pages == 2) ++cpu.statistics.straddles;
     const auto second_size = size - first;
 
-    // Reads come first, into the bounce line if the place is not one piece of RAM. The line keeps the alignment.
+    // Reads come first, into the bounce line if the place is not one piece of RAM. The line keeps
+    // the alignment.
     slow.bounced = !ram || pages == 2;
     u8* const line = cpu.bounce + 64 + (address.value() & 63);
     if (slow.bounced) {
@@ -94,8 +99,10 @@ int resolve_access(Cpu& cpu, Gva address, AccessSite& site, u32 commit_thunk) {
             for (unsigned n = 0; n < pages; ++n) {
                 u8* const to = content + (n == 0 ? 0 : first);
                 const u32 piece = n == 0 ? first : second_size;
-                if (slow.host[n] != nullptr) std::memcpy(to, slow.host[n], piece);
-                else if (site.read && !mmio_read(cpu, slow.gpa[n], to, piece)) return static_cast<int>(Leave::fault);
+                if (slow.host[n] != nullptr)
+                    std::memcpy(to, slow.host[n], piece);
+                else if (site.read && !mmio_read(cpu, slow.gpa[n], to, piece))
+                    return static_cast<int>(Leave::fault);
             }
         }
         std::memcpy(line, content, size);
@@ -105,10 +112,12 @@ int resolve_access(Cpu& cpu, Gva address, AccessSite& site, u32 commit_thunk) {
         std::memcpy(slow.before, slow.host[0], size);
     }
 
-    // A write. Translated code that it changes goes first, so that nothing stale can be entered afterwards.
+    // A write. Translated code that it changes goes first, so that nothing stale can be entered
+    // afterwards.
     cpu.code_changed = false;
     for (unsigned n = 0; n < pages; ++n)
-        if (slow.host[n] != nullptr) note_code_write(cpu, slow.gpa[n], n == 0 ? first : second_size);
+        if (slow.host[n] != nullptr)
+            note_code_write(cpu, slow.gpa[n], n == 0 ? first : second_size);
     slow.code_written = cpu.code_changed;
     cpu.code_changed = false;
     if (!slow.bounced && !traced && !slow.code_written)
@@ -138,10 +147,13 @@ int commit_access(Cpu& cpu, AccessSite& site) {
         const u32 at = n == 0 ? 0 : slow.first_size;
         const u32 piece = n == 0 ? slow.first_size : second_size;
         if (slow.bounced) {
-            if (slow.host[n] != nullptr) std::memcpy(slow.host[n], after + at, piece);
-            else mmio_write(cpu, slow.gpa[n], after + at, piece);
+            if (slow.host[n] != nullptr)
+                std::memcpy(slow.host[n], after + at, piece);
+            else
+                mmio_write(cpu, slow.gpa[n], after + at, piece);
         }
-        if (slow.traced && slow.host[n] != nullptr) record_write(cpu, slow.gpa[n], slow.before + at, after + at, piece);
+        if (slow.traced && slow.host[n] != nullptr)
+            record_write(cpu, slow.gpa[n], slow.before + at, after + at, piece);
     }
     if (cpu.deferred_exit || slow.code_written) {
         if (site.completes) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file The slow path of a memory access: resolve, the same instruction on the resolved place, commit.
+/// @file The slow path of a memory access: resolve, the same instruction on the resolved place,
+/// commit.
 #pragma once
 
 #include "processor/soft/assembler.h"
@@ -7,8 +8,8 @@
 
 namespace gnomon::processor::soft {
 
-/// Finds out what `address` needs. Returns 0 to go on in translated code (inline, or in the cold twin), or a Leave value.
-/// Every fault of the access is found here, before any side effect.
+/// Finds out what `address` needs. Returns 0 to go on in translated code (inline, or in the cold
+/// twin), or a Leave value. Every fault of the access is found here, before any side effect.
 [[nodiscard]] int resolve_access(Cpu& cpu, Gva address, AccessSite& site, u32 commit_thunk);
 
 /// After the cold twin: lets the write take effect where it belongs.

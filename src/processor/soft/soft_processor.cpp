@@ -25,17 +25,20 @@ thread_local const Cpu* gs_owner = nullptr;
 u32 commit_thunk_of(const Cpu& cpu) { return cpu.commit_thunk; }
 
 void merge_flags(Cpu& cpu) {
-    cpu.cb.state.rflags =
-        (cpu.cb.state.rflags & ~rflags::arithmetic) | (cpu.host_flags & rflags::arithmetic) | rflags::fixed1;
+    cpu.cb.state.rflags = (cpu.cb.state.rflags & ~rflags::arithmetic) |
+                          (cpu.host_flags & rflags::arithmetic) | rflags::fixed1;
 }
-void split_flags(Cpu& cpu) { cpu.host_flags = (cpu.cb.state.rflags & rflags::arithmetic) | rflags::fixed1; }
+void split_flags(Cpu& cpu) {
+    cpu.host_flags = (cpu.cb.state.rflags & rflags::arithmetic) | rflags::fixed1;
+}
 
 /// DR6 bits of the execution breakpoints at RIP (SDM vol. 3B section 18.3.1.1); RF suppresses them.
 u64 execution_breakpoints(const RegisterBlock& s) {
     if ((s.dr[7] & 0xff) == 0 || (s.rflags & rflags::rf) != 0) return 0;
     u64 hits = 0;
     for (unsigned n = 0; n < 4; ++n) {
-        const bool enabled = (s.dr[7] >> (2 * n) & 3) != 0, execution = (s.dr[7] >> (16 + 4 * n) & 3) == 0;
+        const bool enabled = (s.dr[7] >> (2 * n) & 3) != 0,
+                   execution = (s.dr[7] >> (16 + 4 * n) & 3) == 0;
         if (enabled && execution && s.dr[n] == s.rip) hits |= u64{1} << n;
     }
     return hits;
@@ -51,7 +54,8 @@ Result<std::unique_ptr<SoftProcessor>> SoftProcessor::create(const SoftProcessor
     p->m_cache = std::move(*cache);
     p->m_cpu = std::make_unique<Cpu>();
     p->m_cpu->code_cache = p->m_cache.get();
-    p->m_thunks = make_thunks(*p->m_cache, {on_slow_access, on_commit, on_helper}, p->m_features.has(Feature::avx));
+    p->m_thunks = make_thunks(*p->m_cache, {on_slow_access, on_commit, on_helper},
+                              p->m_features.has(Feature::avx));
     p->m_cpu->commit_thunk = p->m_thunks.commit;
     p->m_translator = std::make_unique<Translator>(*p->m_cache, p->m_features);
     p->m_translator->set_thunks(p->m_thunks);
@@ -78,7 +82,8 @@ void SoftProcessor::revoke_writes(Gpa gpa) {
 
 void SoftProcessor::invalidate_code(Gpa gpa, u64 size) {
     const u64 end = gpa.value() + size;
-    for (u64 page = gpa.page().value(); page < end; page += page_size) m_cache->drop(Gpa(page));
+    for (u64 page = gpa.page().value(); page < end; page += page_size)
+        m_cache->drop(Gpa(page));
 }
 
 void SoftProcessor::activate() {
@@ -89,7 +94,8 @@ void SoftProcessor::activate() {
 
 void SoftProcessor::flush_code() {
     m_cache->flush();
-    for (unsigned s = 0; s < tlb_set_count; ++s) flush_fetch(*m_cpu, static_cast<TlbSet>(s));
+    for (unsigned s = 0; s < tlb_set_count; ++s)
+        flush_fetch(*m_cpu, static_cast<TlbSet>(s));
     m_cpu->flush_wanted = false;
     ++m_cpu->statistics.cache_flushes;
 }
@@ -100,7 +106,9 @@ int SoftProcessor::on_slow_access(Cpu* cpu, u64 r13, void* site) {
     return resolve_access(*cpu, Gva(r13), *static_cast<AccessSite*>(site), commit_thunk_of(*cpu));
 }
 
-int SoftProcessor::on_commit(Cpu* cpu, u64, void* site) { return commit_access(*cpu, *static_cast<AccessSite*>(site)); }
+int SoftProcessor::on_commit(Cpu* cpu, u64, void* site) {
+    return commit_access(*cpu, *static_cast<AccessSite*>(site));
+}
 
 int SoftProcessor::on_helper(Cpu* cpu, u64, void* site_pointer) {
     const HelperSite& site = *static_cast<const HelperSite*>(site_pointer);
@@ -189,7 +197,8 @@ SoftProcessor::Target SoftProcessor::find_target() {
     return target;
 }
 
-SoftProcessor::Target SoftProcessor::translate_target(Gpa frame, Hva host, PageCode& first_page, u16 offset) {
+SoftProcessor::Target SoftProcessor::translate_target(Gpa frame, Hva host, PageCode& first_page,
+                                                      u16 offset) {
     Cpu& cpu = *m_cpu;
     PageCode* page = &first_page;
     const Mode mode = page->mode;
@@ -216,7 +225,8 @@ SoftProcessor::Target SoftProcessor::translate_target(Gpa frame, Hva host, PageC
                 cpu.raise(Vector::gp, 0);
                 return {};
             }
-            if (const u32 entry = m_cache->straddling_entry(*page, offset, found.frame); entry != 0) return {entry, page};
+            if (const u32 entry = m_cache->straddling_entry(*page, offset, found.frame); entry != 0)
+                return {entry, page};
             prepare_code_frame(found.frame, found.host);
             bytes.second = reinterpret_cast<const u8*>(found.host);
             bytes.second_frame = found.frame;
@@ -291,9 +301,12 @@ void SoftProcessor::raise_host_fault() {
     } else {
         u16 status = 0;
         asm volatile("fnstsw %0" : "=a"(status));
-        if ((status & 0x80) != 0) cpu.raise(Vector::mf);
-        else if ((cpu.cb.state.cr4 & cr4::osxmmexcpt) != 0) cpu.raise(Vector::xm);
-        else cpu.raise(Vector::ud);
+        if ((status & 0x80) != 0)
+            cpu.raise(Vector::mf);
+        else if ((cpu.cb.state.cr4 & cr4::osxmmexcpt) != 0)
+            cpu.raise(Vector::xm);
+        else
+            cpu.raise(Vector::ud);
     }
 }
 
@@ -315,8 +328,8 @@ Exit SoftProcessor::enter() {
         exit.gpa = cpu.mmio_writes[0].gpa;
         exit.size = cpu.mmio_writes[0].size;
         exit.data = cpu.mmio_writes[0].data;
-        std::move(std::begin(cpu.mmio_writes) + 1, std::begin(cpu.mmio_writes) + cpu.mmio_write_count,
-                  std::begin(cpu.mmio_writes));
+        std::move(std::begin(cpu.mmio_writes) + 1,
+                  std::begin(cpu.mmio_writes) + cpu.mmio_write_count, std::begin(cpu.mmio_writes));
         --cpu.mmio_write_count;
         return exit;
     }
@@ -347,7 +360,8 @@ Exit SoftProcessor::enter() {
         }
         std::atomic_ref(cpu.poll).store(0);
         if (m_kicked.exchange(false)) return leave_for(ExitReason::kicked);
-        // An instruction that has got its I/O data runs to its end first, and nothing is delivered in monitor mode.
+        // An instruction that has got its I/O data runs to its end first, and nothing is delivered
+        // in monitor mode.
         if (!cb.io_data_valid && !cb.monitor_mode) {
             if (cb.injection.kind != Injection::Kind::none) {
                 link_site = nullptr;
@@ -365,8 +379,10 @@ Exit SoftProcessor::enter() {
             }
         }
 
-        if (!std::equal(std::begin(m_debug_registers), std::end(m_debug_registers), std::begin(cb.state.dr))) {
-            std::copy(std::begin(cb.state.dr), std::end(cb.state.dr), std::begin(m_debug_registers));
+        if (!std::equal(std::begin(m_debug_registers), std::end(m_debug_registers),
+                        std::begin(cb.state.dr))) {
+            std::copy(std::begin(cb.state.dr), std::end(cb.state.dr),
+                      std::begin(m_debug_registers));
             flush_tlb(cpu); // watched pages must not be cached
         }
         const u64 flushes = cpu.statistics.cache_flushes;
@@ -412,11 +428,13 @@ Exit SoftProcessor::enter() {
             cb.interrupt_shadow = shadow;
             continue;
         }
-        if (had_io_data) cb.io_data_valid = false; // whether or not it was what the instruction wanted
+        if (had_io_data)
+            cb.io_data_valid = false; // whether or not it was what the instruction wanted
         if (resumed) cb.state.rflags &= ~rflags::rf; // it covers one instruction
         // A completed instruction under TF traps, unless a system call cleared TF on its way in.
         const bool single_step =
-            trap && !cb.monitor_mode && (cpl == cb.state.cpl() || (cb.state.rflags & rflags::tf) != 0 || cpl == 0);
+            trap && !cb.monitor_mode &&
+            (cpl == cb.state.cpl() || (cb.state.rflags & rflags::tf) != 0 || cpl == 0);
         if (single_step || cpu.watch_hits != 0) {
             cb.state.dr[6] |= cpu.watch_hits | (single_step ? u64{1} << 14 : 0); // Bn, BS
             cpu.raise(Vector::db);

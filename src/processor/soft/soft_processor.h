@@ -16,7 +16,8 @@ struct SoftProcessorOptions {
 
 class SoftProcessor final : public Processor {
 public:
-    [[nodiscard]] static Result<std::unique_ptr<SoftProcessor>> create(const SoftProcessorOptions& options = {});
+    [[nodiscard]] static Result<std::unique_ptr<SoftProcessor>>
+    create(const SoftProcessorOptions& options = {});
     ~SoftProcessor() override;
 
     [[nodiscard]] ControlBlock& control_block() override { return m_cpu->cb; }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file The fixed routines of translated code: entry, leaving, and calls from translated code into C++.
+/// @file The fixed routines of translated code: entry, leaving, and calls from translated code into
+/// C++.
 #pragma once
 
 #include "processor/soft/assembler.h"
 
 namespace gnomon::processor::soft {
 
-/// C++ called from a thunk. Returns 0 to go on at Cpu::next_host with R13 and R14 from Cpu::next_r13 and next_r14,
-/// or a Leave value.
+/// C++ called from a thunk. Returns 0 to go on at Cpu::next_host with R13 and R14 from
+/// Cpu::next_r13 and next_r14, or a Leave value.
 using ThunkTarget = int (*)(Cpu*, u64 r13, void* site);
 
 struct ThunkTargets {

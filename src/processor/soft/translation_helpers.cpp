@@ -8,7 +8,9 @@ HelperResult raise_nm(Cpu& cpu, const Instruction&) { return cpu.raise(Vector::n
 
 HelperResult check_execution_hook(Cpu& cpu, const Instruction& insn) {
     for (unsigned i = 0; i < execution_hook_count; ++i) {
-        if (cpu.cb.execution_hook[i] == Gva() || cpu.cb.execution_hook[i].value() != cpu.cb.state.rip) continue;
+        if (cpu.cb.execution_hook[i] == Gva() ||
+            cpu.cb.execution_hook[i].value() != cpu.cb.state.rip)
+            continue;
         if (!cpu.cb.execution_hook_armed) {
             cpu.cb.execution_hook_armed = true;
             return HelperResult::next_here;

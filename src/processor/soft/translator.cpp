@@ -15,20 +15,32 @@ constexpr std::size_t block_room = 96 * 1024;
 
 bool ends_block(const DecodedInstruction& d) {
     switch (d.disposition.action) {
-    case Action::refuse: case Action::call: case Action::ret: case Action::jump: case Action::loop: case Action::helper_end: return true; // clang-format off
+    case Action::refuse:
+    case Action::call:
+    case Action::ret:
+    case Action::jump:
+    case Action::loop:
+    case Action::helper_end: return true; // clang-format off
     default: return false; // clang-format on
     }
 }
 
-/// Flags that an instruction may need before it is done: those it reads, and all where C++ or a branch may look.
+/// Flags that an instruction may need before it is done: those it reads, and all where C++ or a
+/// branch may look.
 u16 flags_needed(const DecodedInstruction& d) {
     switch (d.disposition.action) {
-    case Action::pass: case Action::lea: case Action::nothing: case Action::push: case Action::pop: case Action::leave:
+    case Action::pass:
+    case Action::lea:
+    case Action::nothing:
+    case Action::push:
+    case Action::pop:
+    case Action::leave:
     case Action::wide_exchange: return d.flags_read; // clang-format off
     case Action::bit_test: case Action::mov_or_segment: case Action::mov_moffs: { // clang-format on
         const bool maybe_helper = d.disposition.action != Action::mov_moffs &&
                                   (d.disposition.action == Action::bit_test ||
-                                   d.z.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT || d.z.opcode == 0x8c || d.z.opcode == 0x8e);
+                                   d.z.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT ||
+                                   d.z.opcode == 0x8c || d.z.opcode == 0x8e);
         return maybe_helper ? u16{rflags::arithmetic} : d.flags_read;
     }
     default: return rflags::arithmetic;
@@ -37,7 +49,8 @@ u16 flags_needed(const DecodedInstruction& d) {
 
 u16 flags_killed(const DecodedInstruction& d) {
     switch (d.disposition.action) {
-    case Action::pass: case Action::wide_exchange: return d.flags_written; // clang-format off
+    case Action::pass:
+    case Action::wide_exchange: return d.flags_written; // clang-format off
     default: return 0; // clang-format on
     }
 }
@@ -54,14 +67,16 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
     while (count < limit && at < page_size) {
         DecodedInstruction& d = m_decoded[count];
         const std::span<const u8> rest(bytes.page + at, page_size - at);
-        DecodeStatus status = m_decoder.decode(rest, page.mode, static_cast<u16>(at), m_features, d);
+        DecodeStatus status =
+            m_decoder.decode(rest, page.mode, static_cast<u16>(at), m_features, d);
         if (status == DecodeStatus::truncated) {
             if (count > 0) break;
             if (bytes.second == nullptr) return {Translation::Kind::needs_second, 0};
             u8 joined[32] = {};
             std::memcpy(joined, rest.data(), rest.size());
             std::memcpy(joined + rest.size(), bytes.second, 16);
-            status = m_decoder.decode(std::span(joined, rest.size() + 16), page.mode, static_cast<u16>(at), m_features, d);
+            status = m_decoder.decode(std::span(joined, rest.size() + 16), page.mode,
+                                      static_cast<u16>(at), m_features, d);
             crossing = true;
         }
         ++count;
@@ -94,7 +109,8 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
     m_cache.add(block, emitter.marks(), !crossing);
     m_cache.note_code_bytes(page.frame, offset, std::min<u32>(at, page_size));
     if (crossing) {
-        m_cache.note_code_bytes(bytes.second_frame, 0, std::max<u32>(at - static_cast<u32>(page_size), 1));
+        m_cache.note_code_bytes(bytes.second_frame, 0,
+                                std::max<u32>(at - static_cast<u32>(page_size), 1));
         m_cache.add_straddling(page, offset, bytes.second_frame, block.entry);
     }
     ++cpu.statistics.translated_blocks;

@@ -10,7 +10,8 @@ namespace gnomon::processor::soft {
 struct Translation {
     enum class Kind {
         done,         ///< `entry` runs it
-        needs_second, ///< the first instruction crosses the page end: call again with the second page
+        needs_second, ///< the first instruction crosses the page end: call again with the second
+                      ///< page
         cache_full,   ///< flush the cache and try again
     };
     Kind kind = Kind::done;
@@ -29,8 +30,10 @@ public:
     Translator(CodeCache& cache, FeatureSet features) : m_cache(cache), m_features(features) {}
     void set_thunks(const Thunks& thunks) { m_thunks = thunks; }
 
-    /// Translates the block at `offset` of `page`. The caller has revoked cached rights to write to the frames.
-    [[nodiscard]] Translation translate(Cpu& cpu, PageCode& page, u16 offset, const CodeBytes& bytes);
+    /// Translates the block at `offset` of `page`. The caller has revoked cached rights to write to
+    /// the frames.
+    [[nodiscard]] Translation translate(Cpu& cpu, PageCode& page, u16 offset,
+                                        const CodeBytes& bytes);
 
 private:
     static constexpr unsigned max_instructions = 40;
@@ -39,7 +42,8 @@ private:
     Thunks m_thunks;
     FeatureSet m_features;
     Decoder m_decoder;
-    std::unique_ptr<DecodedInstruction[]> m_decoded = std::make_unique<DecodedInstruction[]>(max_instructions);
+    std::unique_ptr<DecodedInstruction[]> m_decoded =
+        std::make_unique<DecodedInstruction[]>(max_instructions);
 };
 
 } // namespace gnomon::processor::soft

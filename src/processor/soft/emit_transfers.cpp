@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file BlockEmitter: jumps, calls and returns.
+#include "processor/soft/emission.h"
+
+#include "base/verify.h"
+
+#include <algorithm>
+
+namespace gnomon::processor::soft {
+
+namespace h = Xbyak::util;
+
+// ---------------------------------------------------------------- control transfers
+
+void BlockEmitter::leave_with_offset(i64 offset) {
+    m.mov(h::r13, static_cast<u64>(offset));
+    m.jump_to(m_thunks.dispatch_offset);
+}
+
+void BlockEmitter::go_to(i64 offset) {
+    if (m_mode.has(Mode::single)) {
+        leave_with_offset(offset);
+        return;
+    }
+    if (offset >= 0 && offset < static_cast<i64>(page_size)) {
+        m_links.push_back({m.jump_later(), offset});
+        return;
+    }
+    far_jump_to(offset);
+}
+
+/// To an address in another page.
+void BlockEmitter::far_jump_to(i64 offset) {
+    m.load(h::r13, GNOMON_CPU(page_base));
+    m.mov(h::r14, static_cast<u64>(offset));
+    if (m_mode.has(Mode::code64))
+        m.lea(h::r13, m.ptr[h::r13 + h::r14]);
+    else
+        m.lea(h::r13d, m.ptr[h::r13 + h::r14]);
+    indirect_jump();
+}
+
+void BlockEmitter::jump_if(u8 condition, i64 offset) {
+    m_links.push_back({m.jump_if_later(condition), offset});
+}
+
+/// Jumps to R13 = RIP, keeping the flags, by way of the fetch TLB and the page's entry table.
+void BlockEmitter::indirect_jump() {
+    if (m_mode.has(Mode::single)) {
+        m.jump_to(m_thunks.dispatch);
+        return;
+    }
+    if (!m_bmi2) {
+        m.jump_to(m_thunks.dispatch);
+        return;
+    }
+    const TlbSet set = m_mode.set();
+    const u32 tag = tlb_offset(set, offsetof(Tlb, fetch_tag));
+    tlb_index(h::r14, h::r13);
+    m.store(GNOMON_CPU(rcx_save), h::rcx);
+    m.load_indexed(h::rcx, tag, h::r14);
+    m.lea(h::rcx, m.ptr[h::r13 + h::rcx]);
+    m.store(GNOMON_CPU(scratch0), h::rcx);
+    m.db(0x65), m.pext(h::rcx, h::rcx, m.ptr[Xbyak::RegExp(std::size_t{GNOMON_CPU(page_mask)})]);
+    const u32 hit = m.jrcxz_later();
+    m.load(h::rcx, GNOMON_CPU(rcx_save));
+    m.jump_to(m_thunks.dispatch);
+    m.bind_short(hit);
+    m.load_indexed(h::rcx, tlb_offset(set, offsetof(Tlb, fetch_page)), h::r14);
+    m.store(GNOMON_CPU(page_base), h::rcx);
+    m.load(h::rcx, GNOMON_CPU(rcx_save));
+    m.load(h::r13, GNOMON_CPU(scratch0));
+    m.load_indexed(h::r14, tlb_offset(set, offsetof(Tlb, fetch_code)), h::r14);
+    m.mov(h::r14d, m.ptr[h::r14 + h::r13 * 4]);
+    m.jmp(h::r14);
+}
+
+/// R13 = target of a near branch through a register or memory.
+void BlockEmitter::branch_target_to_r13(const DecodedInstruction& d) {
+    const Instruction& i = d.compact;
+    const ZydisDecodedOperand& o = d.operands[0];
+    const unsigned size = o.size / 8U;
+    if (o.type == ZYDIS_OPERAND_TYPE_MEMORY) {
+        emit_address(i, true);
+        AccessSite& site = begin_access(i, size, true, false, i.segment == seg_ss);
+        if (size == 8)
+            m.mov(h::r13, m.ptr[h::r14 + h::r13]);
+        else if (size == 4)
+            m.mov(h::r13d, m.ptr[h::r14 + h::r13]);
+        else
+            m.movzx(h::r13d, m.word[h::r14 + h::r13]);
+        end_access(site);
+        return;
+    }
+    load_guest(h::r13, gpr_number(o.reg.value));
+    if (size == 4) m.mov(h::r13d, h::r13d);
+    if (size == 2) m.movzx(h::r13d, h::r13w);
+}
+
+void BlockEmitter::emit_jump(const DecodedInstruction& d) {
+    const Instruction& i = d.compact;
+    const i64 next = i64{i.page_offset} + i.length;
+    if (d.z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR) {
+        emit_helper(i, far_jump, false);
+        go_to(next);
+        return;
+    }
+    if (d.operands[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+        go_to(next + static_cast<i64>(i.immediate));
+        return;
+    }
+    if (m_mode.set() == TlbSet::monitor) {
+        emit_helper(i, leave_monitor_mode, false);
+        go_to(next);
+        return;
+    }
+    branch_target_to_r13(d);
+    indirect_jump();
+}
+
+void BlockEmitter::emit_call(const DecodedInstruction& d) {
+    const Instruction& i = d.compact;
+    const i64 next = i64{i.page_offset} + i.length;
+    const unsigned size = m_mode.has(Mode::code64) ? 8 : 4;
+    if (d.z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR) {
+        emit_helper(i, far_call, false);
+        go_to(next);
+        return;
+    }
+    const bool direct = d.operands[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+    if (!direct) {
+        branch_target_to_r13(d);
+        m.store(GNOMON_CPU(branch_target), h::r13);
+    }
+    stack_address(size);
+    if (!m_mode.has(Mode::flat)) add_segment_base(seg_ss);
+    AccessSite& site = begin_access(i, size, false, true, true);
+    site.completes = false;
+    m.lea(h::r14, m.ptr[h::r14 + h::r13]);
+    m.load(h::r13, GNOMON_CPU(page_base));
+    m.lea(h::r13, m.ptr[h::r13 + static_cast<int>(next)]);
+    if (size == 8)
+        m.mov(m.ptr[h::r14], h::r13);
+    else
+        m.mov(m.ptr[h::r14], h::r13d);
+    stack_lea(h::r15, -static_cast<int>(size));
+    end_access(site);
+    if (direct) {
+        go_to(next + static_cast<i64>(i.immediate));
+        return;
+    }
+    m.load(h::r13, GNOMON_CPU(branch_target));
+    indirect_jump();
+}
+
+void BlockEmitter::emit_return(const DecodedInstruction& d) {
+    const Instruction& i = d.compact;
+    const unsigned size = m_mode.has(Mode::code64) ? 8 : 4;
+    if (d.z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR) {
+        emit_helper(i, far_return, false);
+        go_to(i64{i.page_offset} + i.length);
+        return;
+    }
+    const int popped = static_cast<int>(i.immediate & 0xffff);
+    stack_lea(h::r13, 0);
+    if (!m_mode.has(Mode::flat)) add_segment_base(seg_ss);
+    AccessSite& site = begin_access(i, size, true, false, true);
+    if (size == 8)
+        m.mov(h::r13, m.ptr[h::r14 + h::r13]);
+    else
+        m.mov(h::r13d, m.ptr[h::r14 + h::r13]);
+    stack_lea(h::r15, static_cast<int>(size) + popped);
+    end_access(site);
+    indirect_jump();
+}
+
+void BlockEmitter::emit_loop(const DecodedInstruction& d) {
+    const Instruction& i = d.compact;
+    const i64 next = i64{i.page_offset} + i.length;
+    const bool wide = i.address_size == 8;
+    const bool counts = d.z.mnemonic == ZYDIS_MNEMONIC_LOOP ||
+                        d.z.mnemonic == ZYDIS_MNEMONIC_LOOPE ||
+                        d.z.mnemonic == ZYDIS_MNEMONIC_LOOPNE;
+    if (counts) {
+        if (wide)
+            m.lea(h::rcx, m.ptr[h::rcx - 1]);
+        else
+            m.lea(h::ecx, m.ptr[h::rcx - 1]);
+    }
+    if (!wide) m.db(0x67);
+    const u32 zero = m.jrcxz_later();
+    if (!counts) {
+        m_links.push_back({m.jump_later(), next});
+        m.bind_short(zero);
+        go_to(next + static_cast<i64>(i.immediate));
+        return;
+    }
+    u32 flag_exit = 0;
+    if (d.z.mnemonic != ZYDIS_MNEMONIC_LOOP)
+        flag_exit =
+            m.jump_if_later(d.z.mnemonic == ZYDIS_MNEMONIC_LOOPE ? Assembler::nz : Assembler::z);
+    m_links.push_back({m.jump_later(), next + static_cast<i64>(i.immediate)});
+    m.bind_short(zero);
+    if (flag_exit != 0) m.bind(flag_exit);
+    go_to(next);
+}
+
+} // namespace gnomon::processor::soft
