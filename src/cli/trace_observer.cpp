@@ -2,6 +2,7 @@
 #include "cli/trace_observer.h"
 
 #include "monitor/interposer.h"
+#include "trace/syscall_table.h"
 #include "trace/tracer.h"
 
 #include <cstring>
@@ -59,19 +60,37 @@ T field(const std::array<u8, 128>& info, std::size_t offset) {
     return value;
 }
 
+/// Whether entering the x86-64 call `number` is decoded from user memory; true if unknown.
+bool reads_memory_on_enter(u64 number) {
+    const auto* entry = trace::SyscallTable::get().find(trace::Abi::x86_64, number);
+    if (entry == nullptr || entry->row == nullptr) return false; // six hex numbers
+    if (entry->row->custom != nullptr) return true;
+    for (const trace::ArgSpec& arg : std::span(entry->row->args).first(entry->row->arity))
+        switch (arg.kind) {
+        case trace::ArgKind::path:
+        case trace::ArgKind::string:
+        case trace::ArgKind::buffer:
+        case trace::ArgKind::in: return true;
+        default: break;
+        }
+    return false;
+}
+
 class TracingObserver final : public TraceObserver, public monitor::SystemCallObserver {
 public:
     TracingObserver(const TraceObserverSettings& settings, trace::Filter filter,
                     std::unique_ptr<trace::FileSink> sink)
-        : m_filter(filter), m_sink(std::move(sink)),
-          m_tracer(settings.options, std::move(filter), *m_sink) {}
+        : m_only_counts(settings.options.summary && !settings.options.json), m_filter(filter),
+          m_sink(std::move(sink)), m_tracer(settings.options, std::move(filter), *m_sink) {}
 
     monitor::SystemCallObserver* observer() override { return this; }
     Result<> finish() override { return m_tracer.finish(); }
 
     monitor::CallAction action(u64 number) override {
-        return m_filter.wants(trace::Abi::x86_64, number) ? monitor::CallAction::hypercall
-                                                          : monitor::CallAction::none;
+        if (!m_filter.wants(trace::Abi::x86_64, number)) return monitor::CallAction::none;
+        // What is printed without a look at the caller's memory is logged without an exit.
+        return m_only_counts || !reads_memory_on_enter(number) ? monitor::CallAction::log
+                                                               : monitor::CallAction::hypercall;
     }
 
     void entered(const monitor::SystemCallEntry& entry,
@@ -153,6 +172,7 @@ private:
         return m_epoch_base + virtual_ns;
     }
 
+    bool m_only_counts;
     trace::Filter m_filter;
     std::unique_ptr<trace::FileSink> m_sink;
     trace::Tracer m_tracer;

@@ -140,6 +140,7 @@ void Interposer::learn_kernel(u64 lstar) {
     else
         complain(reader.error().message);
 
+    if (m_tasks && m_info->current_task) view_current_task();
     if (m_info->symbols.syscall_exit_to_user_mode)
         m_block.execution_hook[hook_return] = *m_info->symbols.syscall_exit_to_user_mode + m_slide;
     else
@@ -150,6 +151,25 @@ void Interposer::learn_kernel(u64 lstar) {
         if (const auto done = m_info->kallsyms->lookup("signal_setup_done"))
             m_block.execution_hook[hook_signal] = *done + m_slide;
     }
+}
+
+/// Lets the handler read `current` itself: the per-CPU variable's page, which never moves, is
+/// mapped for it to see. Without it, logged calls have no task.
+void Interposer::view_current_task() {
+    // syscall_init runs on its own per-CPU area: the kernel's GS base is in place.
+    const Gva base(m_block.state.segment[processor::seg_gs].base);
+    const Gva variable = m_info->current_task->address(base, m_slide);
+    const auto gpa = linux_::translate(m_memory, m_block.state.cr3, variable);
+    const Gva view(handler_base + handler_view_offset);
+    if (gpa && m_memory.is_ram(*gpa) && gpa->page_offset() <= page_size - 8 &&
+        m_shadow.map_monitor_page(view, gpa->page(), processor::ShadowEntry::execute_disable)) {
+        m_data->current_pointer = view.value() + gpa->page_offset();
+        return;
+    }
+    // Returns will name their task, so entries must too.
+    for (u8& action : m_data->action)
+        if (action == static_cast<u8>(CallAction::log))
+            action = static_cast<u8>(CallAction::hypercall);
 }
 
 // ---------------------------------------------------------------- who
@@ -280,6 +300,7 @@ void Interposer::on_execution_hook(const processor::Exit& exit) {
     case hook_exit: {
         TaskExit e;
         e.caller = caller(gs_base);
+        if (e.caller.task && e.caller.task->kernel_thread) return; // never made a system call
         e.code = static_cast<i64>(s.gpr[processor::rdi]);
         e.time_ns = m_clock.now_ns();
         m_observer.task_exited(e);

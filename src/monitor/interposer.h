@@ -138,6 +138,7 @@ private:
                std::shared_ptr<KernelKnowledge> knowledge, AnonymousMapping pages);
     [[nodiscard]] Result<> install();
     void learn_kernel(u64 lstar);
+    void view_current_task();
     [[nodiscard]] std::optional<u64> kernel_cr3() const;
     [[nodiscard]] Caller caller(u64 gs_base) const;
     void report_entry(SystemCallAbi abi, u64 number, const std::array<u64, 6>& args, u64 user_ip,

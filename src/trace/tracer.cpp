@@ -195,10 +195,10 @@ void Tracer::unpack_ipc(Pending& pending) {
     };
     static constexpr u8 none = 0xff;
     static constexpr Form forms[] = {
-        {1, "semop", {1, 4, 2, none, none}},      {2, "semget", {1, 2, 3, none, none}},
-        {3, "semctl", {1, 2, 3, 4, none}},        {4, "semtimedop", {1, 4, 2, 5, none}},
-        {11, "msgsnd", {1, 4, 2, 3, none}},       {13, "msgget", {1, 2, none, none, none}},
-        {14, "msgctl", {1, 2, 4, none, none}},    {21, "shmat", {1, 4, 2, none, none}},
+        {1, "semop", {1, 4, 2, none, none}},        {2, "semget", {1, 2, 3, none, none}},
+        {3, "semctl", {1, 2, 3, 4, none}},          {4, "semtimedop", {1, 4, 2, 5, none}},
+        {11, "msgsnd", {1, 4, 2, 3, none}},         {13, "msgget", {1, 2, none, none, none}},
+        {14, "msgctl", {1, 2, 4, none, none}},      {21, "shmat", {1, 4, 2, none, none}},
         {22, "shmdt", {4, none, none, none, none}}, {23, "shmget", {1, 2, 3, none, none}},
         {24, "shmctl", {1, 2, 4, none, none}},
     };

@@ -82,8 +82,8 @@ private:
     };
     struct Task {
         TaskId id;
-        std::vector<Pending> pending;   ///< one if the task is known; any number if only its CR3 is
-        std::string_view last_call; ///< what restart_syscall resumes
+        std::vector<Pending> pending; ///< one if the task is known; any number if only its CR3 is
+        std::string_view last_call;   ///< what restart_syscall resumes
     };
 
     Task& task_of(const TaskId& id);

@@ -169,10 +169,14 @@
         iretq
 .endm
 
-/// Page `index` of WIN becomes `value`, a page-table entry with an address below 2 GiB.
+/// Page `index` of WIN becomes `page` with `flags`. Keeps every register.
 .macro MAP index:req, page:req, flags:req
-        mov qword ptr [win_table + 8 * (\index)], offset \page + \flags
-        invlpg [\index * 4096 + win_alias_base]
+        mov [rax_scratch], rax
+        movabs rax, offset \page + \flags
+        mov [win_table + 8 * (\index)], rax
+        mov eax, WIN + 4096 * (\index)
+        invlpg [rax]
+        mov rax, [rax_scratch]
 .endm
 
 .macro WRITE_MSR index:req, value:req

@@ -89,9 +89,13 @@ start64:
         and eax, 0xfffffff3                             // EM, TS
         or eax, 0x10022                                 // WP, NE, MP
         mov cr0, rax
+        mov eax, 1
+        xor ecx, ecx
+        cpuid
         mov rax, cr4
-        or eax, 0x606a8 - 0x60000                       // PAE, PGE, OSFXSR, OSXMMEXCPT, DE
-        and eax, 0xffffffff
+        and edx, 4                                      // DE, bit 2 of CPUID and bit 3 of CR4
+        lea eax, [rax + rdx * 2]
+        or eax, 0x6a0                                   // PAE, PGE, OSFXSR, OSXMMEXCPT
         mov cr4, rax
         mov ecx, 0xc0000080
         rdmsr
@@ -528,8 +532,7 @@ ldt:    .quad 0
         .quad 0x00cf93000000ffff
 
         .balign 4096
-        .globl pml4, pdpt, pd_low, pd_user, pd_win, pd_devices, win_table, win_alias_base
-        .set win_alias_base, WIN - 0x100000000 // as a displacement that is sign-extended: see MAP
+        .globl pml4, pdpt, pd_low, pd_user, pd_win, pd_devices, win_table
 pml4:   .quad pdpt + PTE_P + PTE_W + PTE_U
         .fill 511, 8, 0
 pdpt:   .quad pd_low + PTE_P + PTE_W + PTE_U

@@ -80,9 +80,9 @@ TEST(Filter, Classes) {
 
 TEST(Filter, EveryNameOfAClassExists) {
     // A misspelt name in the classes would never match.
-    for (const std::string_view name : {"%file", "%desc", "%process", "%network", "%signal", "%ipc",
-                                        "%memory", "%stat", "%lstat", "%fstat", "%%stat", "%statfs",
-                                        "%fstatfs", "%%statfs", "%creds", "%clock", "%pure"})
+    for (const std::string_view name :
+         {"%file", "%desc", "%process", "%network", "%signal", "%ipc", "%memory", "%stat", "%lstat",
+          "%fstat", "%%stat", "%statfs", "%fstatfs", "%%statfs", "%creds", "%clock", "%pure"})
         EXPECT_TRUE(parsed(name).x86_64_numbers().any()) << name;
 }
 

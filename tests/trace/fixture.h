@@ -31,9 +31,7 @@ public:
         m_next += (bytes.size() + 0x1fff) & ~u64{0xfff};
         return at;
     }
-    void put_at(u64 address, std::string_view bytes) {
-        m_regions[address] = std::string(bytes);
-    }
+    void put_at(u64 address, std::string_view bytes) { m_regions[address] = std::string(bytes); }
     u64 text(std::string_view s) { return put(std::string(s) + '\0'); }
     template <class T>
     u64 object(const T& value) {
@@ -76,7 +74,8 @@ inline SyscallEnter enter(const TaskId& id, std::string_view name, std::vector<u
     event.task = id;
     event.abi = abi;
     event.number = number_of(abi, name);
-    for (size_t i = 0; i < args.size() && i < 6; ++i) event.args[i] = args[i];
+    for (size_t i = 0; i < args.size() && i < 6; ++i)
+        event.args[i] = args[i];
     return event;
 }
 
@@ -116,8 +115,8 @@ struct Bench {
 };
 
 /// One call's line without the prefix and without the padding before the result.
-inline std::string line(FakeMemory& memory, std::string_view name, std::vector<u64> args, i64 result,
-                        Abi abi = Abi::x86_64, TraceOptions options = {}) {
+inline std::string line(FakeMemory& memory, std::string_view name, std::vector<u64> args,
+                        i64 result, Abi abi = Abi::x86_64, TraceOptions options = {}) {
     options.align_column = 0;
     StringSink sink;
     Tracer tracer(options, Filter{}, sink);

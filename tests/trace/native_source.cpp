@@ -130,7 +130,8 @@ private:
                             ? Abi::x32
                             : Abi::x86_64;
             event.number = info.entry.nr;
-            for (size_t i = 0; i < 6; ++i) event.args[i] = info.entry.args[i];
+            for (size_t i = 0; i < 6; ++i)
+                event.args[i] = info.entry.args[i];
             event.timestamp_ns = now_ns();
             event.user_ip = info.instruction_pointer;
             event.user_sp = info.stack_pointer;
@@ -184,12 +185,14 @@ bool run_traced(const std::vector<std::string>& command, Tracer& tracer) {
     if (pid < 0) return false;
     if (pid == 0) {
         std::vector<char*> argv;
-        for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
+        for (const std::string& word : command)
+            argv.push_back(const_cast<char*>(word.c_str()));
         argv.push_back(nullptr);
         ::personality(ADDR_NO_RANDOMIZE);
         if (::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) < 0) ::_exit(126);
         ::raise(SIGSTOP);
-        ::execv(argv[0], argv.data());
+        char* empty[] = {nullptr};
+        ::execve(argv[0], argv.data(), empty);
         ::_exit(127);
     }
     int status = 0;

@@ -35,12 +35,13 @@ TEST(Pairing, UnfinishedAndResumed) {
     const u32 exited = 3 << 8;
     b.memory.put_at(status, {reinterpret_cast<const char*>(&exited), 4});
     b.out(shell, "wait4", 58);
-    EXPECT_EQ(b.text(),
-              "[pid 57 sh] wait4(-1,  <unfinished ...>\n"
-              "[pid 58 ls] getpid()                    = 58\n"
-              "[pid 58 ls] exit_group(3)               = ?\n"
-              "[pid 58 ls] +++ exited with 3 +++\n"
-              "[pid 57 sh] <... wait4 resumed>[{WIFEXITED(s) && WEXITSTATUS(s) == 3}], 0, NULL) = 58\n");
+    EXPECT_EQ(
+        b.text(),
+        "[pid 57 sh] wait4(-1,  <unfinished ...>\n"
+        "[pid 58 ls] getpid()                    = 58\n"
+        "[pid 58 ls] exit_group(3)               = ?\n"
+        "[pid 58 ls] +++ exited with 3 +++\n"
+        "[pid 57 sh] <... wait4 resumed>[{WIFEXITED(s) && WEXITSTATUS(s) == 3}], 0, NULL) = 58\n");
     const CallCounters c = b.tracer.counters();
     EXPECT_EQ(c.entered, 3u);
     EXPECT_EQ(c.returned, 2u);
@@ -87,10 +88,11 @@ TEST(Pairing, ExecveKeepsTheTaskAndChangesTheName) {
     b.tracer.on_exit(leave(renamed, "execve", 0), gone);
     b.in(renamed, "brk", {0});
     b.out(renamed, "brk", 0x555500000000);
-    EXPECT_EQ(b.text(),
-              fmt::format("[pid 57 sh] execve(\"/bin/ls\", [\"ls\", \"-l\"], {:#x} /* 2 vars */) = 0\n"
-                          "[pid 57 ls] brk(NULL)                   = 0x555500000000\n",
-                          envp));
+    EXPECT_EQ(
+        b.text(),
+        fmt::format("[pid 57 sh] execve(\"/bin/ls\", [\"ls\", \"-l\"], {:#x} /* 2 vars */) = 0\n"
+                    "[pid 57 ls] brk(NULL)                   = 0x555500000000\n",
+                    envp));
     EXPECT_TRUE(b.tracer.counters().balanced());
 }
 
@@ -99,7 +101,9 @@ TEST(Pairing, FailedExecve) {
     const u64 path = b.memory.text("/nope");
     b.in(shell, "execve", {path, 0, 0});
     b.out(shell, "execve", -2);
-    EXPECT_EQ(b.text(), "[pid 57 sh] execve(\"/nope\", NULL, NULL) = -1 ENOENT (No such file or directory)\n");
+    EXPECT_EQ(
+        b.text(),
+        "[pid 57 sh] execve(\"/nope\", NULL, NULL) = -1 ENOENT (No such file or directory)\n");
 }
 
 TEST(Pairing, ChildReturnsAreCountedApart) {
@@ -160,11 +164,12 @@ TEST(Pairing, WithoutKernelKnowledge) {
     b.tracer.on_exit(leave(unknown, "getpid", 5), b.memory);
     b.tracer.on_exit(leave(unknown, "read", -11), b.memory);
     b.tracer.on_enter(enter(unknown, "exit_group", {0}), b.memory);
-    EXPECT_EQ(b.text(), "[cr3 0x1234000] read(0,  <unfinished ...>\n"
-                        "[cr3 0x1234000] getpid()                = 5\n"
-                        "[cr3 0x1234000] <... read resumed>0x1000, 4) = -1 EAGAIN (Resource temporarily "
-                        "unavailable)\n"
-                        "[cr3 0x1234000] exit_group(0)           = ?\n");
+    EXPECT_EQ(b.text(),
+              "[cr3 0x1234000] read(0,  <unfinished ...>\n"
+              "[cr3 0x1234000] getpid()                = 5\n"
+              "[cr3 0x1234000] <... read resumed>0x1000, 4) = -1 EAGAIN (Resource temporarily "
+              "unavailable)\n"
+              "[cr3 0x1234000] exit_group(0)           = ?\n");
     const CallCounters c = b.tracer.counters();
     EXPECT_EQ(c.never_return, 1u);
     EXPECT_TRUE(c.balanced());
@@ -183,9 +188,12 @@ TEST(Pairing, Restarts) {
     b.in(shell, "getpid");
     b.out(shell, "getpid", -513);
     EXPECT_EQ(b.text(),
-              "[pid 57 sh] pause()                     = ? ERESTARTNOHAND (To be restarted if no handler)\n"
-              "[pid 57 sh] read(0, 0x1000, 1)          = ? ERESTARTSYS (To be restarted if SA_RESTART is set)\n"
-              "[pid 57 sh] nanosleep(0x1000, NULL)     = ? ERESTART_RESTARTBLOCK (Interrupted by signal)\n"
+              "[pid 57 sh] pause()                     = ? ERESTARTNOHAND (To be restarted if no "
+              "handler)\n"
+              "[pid 57 sh] read(0, 0x1000, 1)          = ? ERESTARTSYS (To be restarted if "
+              "SA_RESTART is set)\n"
+              "[pid 57 sh] nanosleep(0x1000, NULL)     = ? ERESTART_RESTARTBLOCK (Interrupted by "
+              "signal)\n"
               "[pid 57 sh] restart_syscall(<... resuming interrupted nanosleep ...>) = 0\n"
               "[pid 57 sh] getpid()                    = ? ERESTARTNOINTR (To be restarted)\n");
 }
@@ -213,15 +221,16 @@ TEST(Pairing, Signals) {
     s.signo = 34;
     s.code = -2;
     b.tracer.on_signal(s);
-    EXPECT_EQ(b.text(),
-              "[pid 57 sh] --- SIGCHLD {si_signo=SIGCHLD, si_code=CLD_EXITED, si_pid=58, si_uid=0, "
-              "si_status=3, si_utime=0, si_stime=0} ---\n"
-              "[pid 57 sh] --- SIGCHLD {si_signo=SIGCHLD, si_code=CLD_KILLED, si_pid=58, si_uid=0, "
-              "si_status=SIGKILL, si_utime=0, si_stime=0} ---\n"
-              "[pid 57 sh] --- SIGSEGV {si_signo=SIGSEGV, si_code=SEGV_MAPERR, si_addr=NULL} ---\n"
-              "[pid 57 sh] --- SIGUSR1 {si_signo=SIGUSR1, si_code=SI_USER, si_pid=5, si_uid=0} ---\n"
-              "[pid 57 sh] --- SIGRT_2 {si_signo=SIGRT_2, si_code=SI_TIMER, si_timerid=0, si_overrun=0, "
-              "si_int=0, si_ptr=NULL} ---\n");
+    EXPECT_EQ(
+        b.text(),
+        "[pid 57 sh] --- SIGCHLD {si_signo=SIGCHLD, si_code=CLD_EXITED, si_pid=58, si_uid=0, "
+        "si_status=3, si_utime=0, si_stime=0} ---\n"
+        "[pid 57 sh] --- SIGCHLD {si_signo=SIGCHLD, si_code=CLD_KILLED, si_pid=58, si_uid=0, "
+        "si_status=SIGKILL, si_utime=0, si_stime=0} ---\n"
+        "[pid 57 sh] --- SIGSEGV {si_signo=SIGSEGV, si_code=SEGV_MAPERR, si_addr=NULL} ---\n"
+        "[pid 57 sh] --- SIGUSR1 {si_signo=SIGUSR1, si_code=SI_USER, si_pid=5, si_uid=0} ---\n"
+        "[pid 57 sh] --- SIGRT_2 {si_signo=SIGRT_2, si_code=SI_TIMER, si_timerid=0, si_overrun=0, "
+        "si_int=0, si_ptr=NULL} ---\n");
 }
 
 TEST(Pairing, SignalInterruptsAnOpenLine) {
@@ -262,9 +271,10 @@ TEST(Pairing, SummaryLine) {
     b.out(shell, "getpid", 57);
     b.in(shell, "pause");
     ASSERT_TRUE(b.tracer.finish());
-    EXPECT_THAT(b.text(), EndsWith("pause( <unfinished ...>\n"
-                                   "gnomon: 2 system calls entered, 1 returned, 0 never return, 1 in "
-                                   "progress\n"));
+    EXPECT_THAT(b.text(),
+                EndsWith("pause( <unfinished ...>\n"
+                         "gnomon: 2 system calls entered, 1 returned, 0 never return, 1 in "
+                         "progress\n"));
 }
 
 TEST(Pairing, Timestamps) {

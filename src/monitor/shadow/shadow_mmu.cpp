@@ -274,8 +274,8 @@ void ShadowMmu::note_write(Gpa gpa, u64 size) {
 }
 
 Result<> ShadowMmu::map_monitor_page(Gva gva, Gpa frame, u64 rights) {
-    VERIFY(gva.page_offset() == 0 && frame.page_offset() == 0 &&
-           frame.value() >= processor::monitor_frame_base);
+    VERIFY(gva.page_offset() == 0 && frame.page_offset() == 0);
+    VERIFY(frame.value() >= processor::monitor_frame_base || (rights & ShadowEntry::writable) == 0);
     const auto make = [this](unsigned level) -> Result<TableId> {
         if (m_fixed >= m_tables.capacity() / 2)
             return fail(

@@ -122,9 +122,9 @@ public:
 
     /// Maps a monitor page into the root of monitor mode (ControlBlock::monitor_root), which is
     /// made at the first call.
-    /// @param gva page-aligned. @param frame at least processor::monitor_frame_base. @param rights
-    /// ShadowEntry::writable and execute_disable count; the page is supervisor-only. Fails when the
-    /// arena is too small.
+    /// @param gva page-aligned. @param frame at least processor::monitor_frame_base; or a frame of
+    /// RAM, for a view of guest memory that is not writable. @param rights ShadowEntry::writable
+    /// and execute_disable count; the page is supervisor-only. Fails when the arena is too small.
     [[nodiscard]] Result<> map_monitor_page(Gva gva, Gpa frame, u64 rights);
 
     [[nodiscard]] u64 root() const { return ShadowTables::offset(m_root); }

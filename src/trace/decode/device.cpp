@@ -215,7 +215,8 @@ void sys_ioctl(CallFormatter& f) {
         if (form != nullptr && way == Way::none) return f.finish();
         f.argument(2);
         if (form == nullptr)
-            // The arguments of sockets' and keyboards' requests are structures, of terminals' often numbers.
+            // The arguments of sockets' and keyboards' requests are structures, of terminals' often
+            // numbers.
             takes_structure(f.arg32(1)) ? f.pointer(f.arg(2)) : f.hex(f.arg(2));
         else if (way == Way::value)
             f.decimal(f.arg_int(2));

@@ -435,7 +435,8 @@ void sys_io_uring_setup(CallFormatter& f) {
             "array={}}}, ",
             p.sq_off.head, p.sq_off.tail, p.sq_off.ring_mask, p.sq_off.ring_entries, p.sq_off.flags,
             p.sq_off.dropped, p.sq_off.array);
-    f.print("cq_off={{head={}, tail={}, ring_mask={}, ring_entries={}, overflow={}, cqes={}, flags={}}}}}",
+    f.print("cq_off={{head={}, tail={}, ring_mask={}, ring_entries={}, overflow={}, cqes={}, "
+            "flags={}}}}}",
             p.cq_off.head, p.cq_off.tail, p.cq_off.ring_mask, p.cq_off.ring_entries,
             p.cq_off.overflow, p.cq_off.cqes, p.cq_off.flags);
 }

@@ -1034,9 +1034,8 @@ void sys_keyctl(CallFormatter& f) {
     if (!f.entering()) return;
     // By operation: k is a key, p an address, s a string, u a number, x a set of bits.
     static constexpr std::string_view forms[] = {
-        "ku",  "s",    "kpu", "k",    "kuu", "kx",  "kpu",  "k",    "kk", "kk",   "kssk",
-        "kpu", "kpuk", "kuk", "u",    "ku",  "k",   "kpu",  "",     "kuuk", "kpuk", "k",
-        "uk"};
+        "ku",   "s",   "kpu", "k",  "kuu", "kx",  "kpu", "k",    "kk",   "kk", "kssk", "kpu",
+        "kpuk", "kuk", "u",   "ku", "k",   "kpu", "",    "kuuk", "kpuk", "k",  "uk"};
     f.print_argument(0);
     const u32 operation = f.arg32(0);
     const std::string_view form =

@@ -140,9 +140,7 @@ void put_architecture(Text& out, u32 value) {
     switch (value) { // linux/audit.h
     case 0xc000003e: return append(out, "AUDIT_ARCH_X86_64");
     case 0x40000003: return append(out, "AUDIT_ARCH_I386");
-    default:
-        put_hex(out, value);
-        append(out, " /* AUDIT_ARCH_??? */");
+    default: put_hex(out, value); append(out, " /* AUDIT_ARCH_??? */");
     }
 }
 
@@ -421,7 +419,8 @@ void sys_rt_sigreturn(CallFormatter& f) {
     f.put("{mask=");
     // The frame's ucontext lies at the stack pointer: flags, link, stack_t, sigcontext (256 bytes),
     // mask.
-    // On i386: signo and two pointers, siginfo (128 bytes), flags, link, stack_t, sigcontext (88), mask.
+    // On i386: signo and two pointers, siginfo (128 bytes), flags, link, stack_t, sigcontext (88),
+    // mask.
     const bool narrow = f.call().abi == Abi::i386;
     const u64 mask_offset = narrow ? 12 + 128 + 4 + 4 + 12 + 88 : 8 + 8 + 24 + 256;
     u64 set = 0;

@@ -182,7 +182,8 @@ void timezone(CallFormatter& f, u64 address) {
 }
 
 void timex(CallFormatter& f, u64 address) {
-    // Words: modes and status are 32 bits padded to a word on x86-64; on i386 every member is 32 bits.
+    // Words: modes and status are 32 bits padded to a word on x86-64; on i386 every member is 32
+    // bits.
     std::array<u64, 20> w{};
     if (!f.fetch_words(address, w)) return;
     const auto at = [&](size_t i) { return f.as_signed(w[i]); };
@@ -190,11 +191,12 @@ void timex(CallFormatter& f, u64 address) {
     f.flags(flags::adjtime_modes, static_cast<u32>(w[0]));
     f.print(", offset={}, freq={}, maxerror={}, esterror={}, status=", at(1), at(2), at(3), at(4));
     f.flags(flags::adjtime_status, static_cast<u32>(w[5]));
-    f.print(", constant={}, precision={}, tolerance={}, time={{tv_sec={}, tv_usec={}}}, tick={}, "
-            "ppsfreq={}, jitter={}, shift={}, stabil={}, jitcnt={}, calcnt={}, errcnt={}, stbcnt={}, "
-            "tai={}}}",
-            at(6), at(7), at(8), at(9), at(10), at(11), at(12), at(13), static_cast<i32>(w[14]), at(15),
-            at(16), at(17), at(18), at(19), timex_tai(f, address));
+    f.print(
+        ", constant={}, precision={}, tolerance={}, time={{tv_sec={}, tv_usec={}}}, tick={}, "
+        "ppsfreq={}, jitter={}, shift={}, stabil={}, jitcnt={}, calcnt={}, errcnt={}, stbcnt={}, "
+        "tai={}}}",
+        at(6), at(7), at(8), at(9), at(10), at(11), at(12), at(13), static_cast<i32>(w[14]), at(15),
+        at(16), at(17), at(18), at(19), timex_tai(f, address));
 }
 
 void tms(CallFormatter& f, u64 address) {
@@ -248,7 +250,7 @@ void sys_adjtimex(CallFormatter& f) {
     if (f.failed() || address == 0 || !f.read_words(address, std::span(&probe, 1)))
         return f.pointer(address);
     // clock_adjtime64's structure differs; only its name is certain.
-    f.call_abi() == Abi::i386 && std::string_view(f.call().row->name) == "clock_adjtime64"
+    f.call_abi() == Abi::i386&& std::string_view(f.call().row->name) == "clock_adjtime64"
         ? f.pointer(address)
         : timex(f, address);
     if (const Flag* state = find_flag(flags::adjtime_state, static_cast<u64>(f.result())))

@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: Apache-2.0
+// The processor's contract: kicks, windows, injected events and halting.
+#include "support/guest.h"
+
+#include <gtest/gtest.h>
+
+namespace gnomon::test {
+namespace {
+
+using namespace Xbyak::util;
+using Code = Xbyak::CodeGenerator;
+using processor::Injection;
+namespace rf = processor::rflags;
+
+void endless(Code& c) {
+    Xbyak::Label again;
+    c.L(again);
+    c.jmp(again);
+}
+
+TEST(ProcessorEvents, KickBeforeEnterIsNotLost) {
+    Guest g;
+    g.assemble(place::kernel_code, endless);
+    g.cpu().kick();
+    const Stop stop = g.run();
+    EXPECT_TRUE(stop.is(ExitReason::kicked)) << stop.text();
+}
+
+class EndlessLoops : public testing::TestWithParam<int> {};
+
+TEST_P(EndlessLoops, AreEndedByAKickFromAnotherThread) {
+    Guest g;
+    g.assemble(place::kernel_code, [](Code& c) {
+        Xbyak::Label again, other;
+        switch (GetParam()) {
+        case 0: endless(c); break;
+        case 1: // indirect jumps only
+            c.lea(r10, ptr[rip + again]);
+            c.L(again);
+            c.inc(rax);
+            c.jmp(r10);
+            break;
+        case 2: // calls and returns only
+            c.L(again);
+            c.call(other);
+            c.jmp(again);
+            c.L(other);
+            c.ret();
+            break;
+        case 3: // a conditional loop that never ends
+            c.L(again);
+            c.xor_(eax, eax);
+            c.jz(again);
+            break;
+        case 4: // forward jump over a page end, back by an indirect one
+            c.lea(r10, ptr[rip + again]);
+            c.L(again);
+            c.jmp(other, Code::T_NEAR);
+            c.nop(5000);
+            c.L(other);
+            c.jmp(r10);
+            break;
+        case 5: // LOOP with RCX wrapping
+            c.L(again);
+            c.mov(ecx, 2);
+            c.db(0xe2), c.db(0xf9); // LOOP again
+            c.jmp(again);
+            break;
+        default: break;
+        }
+    });
+    for (int n = 0; n < 20; ++n) {
+        std::thread kicker([&] {
+            std::this_thread::sleep_for(std::chrono::microseconds(300 * n));
+            g.cpu().kick();
+        });
+        const Stop stop = g.run();
+        kicker.join();
+        ASSERT_TRUE(stop.is(ExitReason::kicked)) << stop.text();
+        ASSERT_GE(stop.rip, place::kernel_code);
+    }
+}
+INSTANTIATE_TEST_SUITE_P(Shapes, EndlessLoops, testing::Range(0, 6));
+
+// A kick that comes while the answer to an IN is under way must end the loop that follows it.
+TEST(ProcessorEvents, KickDuringIoCompletionIsNotLost) {
+    Guest g;
+    g.assemble(place::kernel_code, [](Code& c) {
+        c.in_(al, 0x60);
+        endless(c);
+    });
+    ASSERT_TRUE(g.run().is(ExitReason::io));
+    g.block().io_data = 0x5a;
+    g.block().io_data_valid = true;
+    g.cpu().kick();
+    const Stop stop = g.run();
+    EXPECT_TRUE(stop.is(ExitReason::kicked)) << stop.text();
+    EXPECT_EQ(g.gpr(processor::rax) & 0xff, 0x5aU);
+}
+
+TEST(ProcessorEvents, KickDuringMmioCompletionIsNotLost) {
+    Guest g;
+    g.map(0x40000000, 0xfee00000, pte::p | pte::w);
+    g.assemble(place::kernel_code, [](Code& c) {
+        c.mov(ebx, 0x40000000);
+        c.mov(eax, ptr[rbx]);
+        endless(c);
+    });
+    ASSERT_TRUE(g.run().is(ExitReason::mmio));
+    g.block().io_data = 0x12345678;
+    g.block().io_data_valid = true;
+    g.cpu().kick();
+    const Stop stop = g.run();
+    EXPECT_TRUE(stop.is(ExitReason::kicked)) << stop.text();
+    EXPECT_EQ(g.gpr(processor::rax), 0x12345678U);
+}
+
+// The monitor cannot inject while an instruction waits for its data, so it asks for the window.
+TEST(ProcessorEvents, InterruptWindowOpensAfterIoCompletion) {
+    Guest g;
+    g.assemble(place::kernel_code, [](Code& c) {
+        c.in_(al, 0x60);
+        endless(c);
+    });
+    g.state().rflags |= rf::if_;
+    ASSERT_TRUE(g.run().is(ExitReason::io));
+    g.block().io_data_valid = true;
+    g.block().interrupt_window = true;
+    const Stop stop = g.run();
+    EXPECT_TRUE(stop.is(ExitReason::interrupt_window)) << stop.text();
+}
+
+TEST(ProcessorEvents, InterruptWindowOpensAfterStiAndOneInstruction) {
+    Guest g;
+    g.assemble(place::kernel_code, [](Code& c) {
+        c.nop();
+        c.sti();
+        c.inc(eax);
+        c.inc(eax);
+        endless(c);
+    });
+    g.gpr(processor::rax) = 0;
+    g.block().interrupt_window = true;
+    const Stop stop = g.run();
+    ASSERT_TRUE(stop.is(ExitReason::interrupt_window)) << stop.text();
+    EXPECT_EQ(g.gpr(processor::rax), 1U);
+    EXPECT_EQ(stop.rip, place::kernel_code + 4);
+}
+
+TEST(ProcessorEvents, InterruptWindowOpensByPopfAndIret) {
+    for (const bool by_iret : {false, true}) {
+        Guest g;
+        g.assemble(place::kernel_code, [&](Code& c) {
+            Xbyak::Label there;
+            if (by_iret) {
+                c.push(selector::kernel_data);
+                c.push(place::kernel_stack);
+                c.push(static_cast<u32>(rf::if_ | rf::fixed1));
+                c.push(selector::kernel_code);
+                c.lea(r10, ptr[rip + there]);
+                c.push(r10);
+                c.db(0x48), c.db(0xcf); // IRETQ
+            } else {
+                c.push(static_cast<u32>(rf::if_ | rf::fixed1));
+                c.popf();
+            }
+            c.L(there);
+            endless(c);
+        });
+        g.block().interrupt_window = true;
+        const Stop stop = g.run();
+        EXPECT_TRUE(stop.is(ExitReason::interrupt_window)) << by_iret << stop.text();
+    }
+}
+
+TEST(ProcessorEvents, NoWindowWithInterruptsOff) {
+    Guest g;
+    g.assemble(place::kernel_code, [](Code& c) {
+        c.mov(ecx, 100000);
+        Xbyak::Label again;
+        c.L(again);
+        c.dec(ecx);
+        c.jnz(again);
+        c.hlt();
+    });
+    g.block().interrupt_window = true;
+    EXPECT_TRUE(g.run().halted());
+}
+
+TEST(ProcessorEvents, ExternalInterruptPushesTheInterruptedState) {
+    Guest g;
+    g.assemble(place::user_code, endless);
+    g.start_user();
+    g.state().rflags |= rf::if_ | rf::cf | rf::sf;
+    g.block().injection.kind = Injection::Kind::external_interrupt;
+    g.block().injection.vector = 0x41;
+    const Stop stop = g.run();
+    ASSERT_EQ(stop.kind, Stop::Kind::event) << stop.text();
+    EXPECT_EQ(stop.vector, 0x41);
+    EXPECT_EQ(stop.rip, place::user_code);
+    EXPECT_EQ(stop.cs, selector::user_code);
+    EXPECT_EQ(stop.ss, selector::user_data);
+    EXPECT_EQ(stop.rsp, place::user_stack);
+    EXPECT_EQ(stop.rflags, rf::if_ | rf::cf | rf::sf | rf::fixed1);
+    EXPECT_EQ(g.state().rflags & (rf::if_ | rf::tf), 0U);
+    EXPECT_EQ(g.gpr(processor::rsp), place::kernel_stack - 40);
+    EXPECT_EQ(g.block().injection.kind, Injection::Kind::none);
+}
+
+TEST(ProcessorEvents, NmiBlocksNmisUntilIret) {
+    Guest g;
+    constexpr u64 handler = place::kernel_code + 0x800;
+    g.set_gate(2, handler, 0, 1);
+    g.assemble(place::kernel_code, [](Code& c) { c.hlt(); });
+    g.assemble(handler, [](Code& c) {
+        c.mov(edi, 0x1234);
+        c.hlt();
+        c.db(0x48), c.db(0xcf);
+    });
+    g.block().injection.kind = Injection::Kind::nmi;
+    g.block().injection.vector = 2;
+    ASSERT_TRUE(g.run().halted());
+    EXPECT_EQ(g.gpr(processor::rdi), 0x1234U);
+    EXPECT_TRUE(g.block().nmi_blocked);
+    EXPECT_EQ(g.gpr(processor::rsp), place::interrupt_stack - 40);
+    const Stop back = g.run();
+    ASSERT_TRUE(back.halted()) << back.text();
+    EXPECT_FALSE(g.block().nmi_blocked);
+    EXPECT_EQ(back.rip, place::kernel_code + 1);
+}
+
+TEST(ProcessorEvents, InjectedExceptionHasItsErrorCodeAndCr2) {
+    Guest g;
+    g.assemble(place::user_code, endless);
+    g.start_user();
+    g.inject(Vector::pf, 0x6, 0xdeadb000);
+    const Stop stop = g.run();
+    ASSERT_TRUE(stop.is(Vector::pf)) << stop.text();
+    EXPECT_EQ(stop.error_code, 6U);
+    EXPECT_EQ(g.state().cr2, 0xdeadb000U);
+    EXPECT_EQ(stop.rflags & rf::rf, rf::rf) << "faults push RF";
+}
+
+// Nothing of IDT, GDT, TSS and stack is in the shadow when the event comes: each page faults once
+// and the delivery is tried again, as one event.
+TEST(ProcessorEvents, DeliveryThatPageFaultsIsRetried) {
+    GuestOptions options;
+    options.shadow.prefetch = 0;
+    Guest g(options);
+    g.assemble(place::user_code, endless);
+    g.start_user();
+    g.state().rflags |= rf::if_;
+    g.block().injection.kind = Injection::Kind::external_interrupt;
+    g.block().injection.vector = 0x80;
+    u64 during = 0;
+    for (;;) {
+        const Exit exit = g.cpu().enter();
+        if (exit.reason != ExitReason::page_fault) {
+            ASSERT_EQ(exit.reason, ExitReason::halt);
+            break;
+        }
+        during += exit.during_delivery;
+        if (exit.during_delivery) {
+            ASSERT_EQ(g.block().injection.vector, 0x80);
+            ASSERT_EQ(g.state().rip, place::user_code) << "nothing may have changed";
+            ASSERT_EQ(g.gpr(processor::rsp), place::user_stack);
+        }
+        ASSERT_TRUE(g.handle(exit));
+    }
+    EXPECT_GE(during, 4U) << "IDT, GDT, TSS and stack lie on four pages";
+    EXPECT_EQ(g.gpr(processor::rsp), place::kernel_stack - 40);
+    EXPECT_EQ(g.peek(place::kernel_stack - 40), place::user_code);
+}
+
+TEST(ProcessorEvents, FaultWhileDeliveringBecomesDoubleFaultThenShutdown) {
+    Guest g;
+    g.assemble(place::kernel_code, [](Code& c) { c.ud2(); });
+    // #UD's gate is not present, so #NP; then a stack that is not mapped: #DF on its own stack.
+    g.poke(place::idt + 16 * 6 + 5, u8{0});
+    Stop stop = g.run();
+    EXPECT_TRUE(stop.is(Vector::np)) << stop.text();
+    EXPECT_EQ(stop.error_code, 6U * 8 + 2 + 1);
+
+    Guest h;
+    h.set_gate(8, place::stubs + 16 * 8, 0, 1);
+    h.assemble(place::kernel_code, [](Code& c) {
+        c.mov(rsp, 0x70000000);
+        c.ud2();
+    });
+    stop = h.run();
+    ASSERT_TRUE(stop.is(Vector::df)) << stop.text();
+    EXPECT_EQ(stop.rip, place::kernel_code + 7 - (7 - (stop.rip - place::kernel_code)));
+
+    Guest t;
+    t.assemble(place::kernel_code, [](Code& c) { c.ud2(); });
+    t.state().idtr.limit = 0;
+    stop = t.run();
+    EXPECT_TRUE(stop.is(ExitReason::triple_fault)) << stop.text();
+}
+
+TEST(ProcessorEvents, HaltLeavesRipBehind) {
+    Guest g;
+    g.assemble(place::kernel_code, [](Code& c) {
+        c.hlt();
+        c.mov(eax, 7);
+        c.hlt();
+    });
+    Stop stop = g.run();
+    ASSERT_TRUE(stop.halted());
+    EXPECT_EQ(stop.rip, place::kernel_code + 1);
+    stop = g.run();
+    ASSERT_TRUE(stop.halted());
+    EXPECT_EQ(g.gpr(processor::rax), 7U);
+}
+
+TEST(ProcessorEvents, HaltAndPrivilegedInstructionsFaultInRing3) {
+    const std::vector<std::vector<u8>> privileged = {
+        {0xf4}, {0xfa}, {0x0f, 0x30}, {0x0f, 0x22, 0xd8}, {0x0f, 0x01, 0x3b}, {0x0f, 0x09}, {0xe4, 0x60}};
+    for (const auto& bytes : privileged) {
+        Guest g;
+        g.assemble(place::user_code, [&](Code& c) {
+            for (const u8 b : bytes)
+                c.db(b);
+        });
+        g.start_user();
+        const Stop stop = g.run();
+        EXPECT_TRUE(stop.is(Vector::gp)) << fmt::format("{:#x}: ", bytes[0]) << stop.text();
+        EXPECT_EQ(stop.rip, place::user_code);
+    }
+}
+
+TEST(ProcessorEvents, SoftwareInterruptExitsWhereAsked) {
+    Guest g;
+    g.assemble(place::user_code, [](Code& c) {
+        c.db(0xcd), c.db(0x55); // INT 0x55: allowed by its gate
+        c.db(0xcd), c.db(0x80);
+    });
+    g.set_gate(0x55, place::stubs + 16 * 0x55, 3);
+    g.start_user();
+    g.block().int_intercept.set(0x55);
+    Stop stop = g.run();
+    ASSERT_TRUE(stop.is(ExitReason::software_interrupt)) << stop.text();
+    EXPECT_EQ(stop.exit.index, 0x55U);
+    EXPECT_EQ(stop.rip, place::user_code);
+    auto& injection = g.block().injection;
+    injection.kind = Injection::Kind::software_interrupt;
+    injection.vector = 0x55;
+    injection.instruction_length = stop.exit.instruction_length;
+    stop = g.run();
+    ASSERT_EQ(stop.kind, Stop::Kind::event);
+    EXPECT_EQ(stop.vector, 0x55);
+    EXPECT_EQ(stop.rip, place::user_code + 2);
+    g.start_user(place::user_code + 2);
+    stop = g.run(); // not intercepted: the gate's DPL forbids it
+    ASSERT_TRUE(stop.is(Vector::gp)) << stop.text();
+    EXPECT_EQ(stop.error_code, 0x80U * 8 + 2);
+}
+
+TEST(ProcessorEvents, SingleStepTrapsAfterEachInstruction) {
+    Guest g;
+    g.assemble(place::user_code, [](Code& c) {
+        c.inc(eax);
+        c.inc(eax);
+        endless(c);
+    });
+    g.start_user();
+    g.gpr(processor::rax) = 0;
+    g.state().rflags |= rf::tf;
+    const Stop stop = g.run();
+    ASSERT_TRUE(stop.is(Vector::db)) << stop.text();
+    EXPECT_EQ(stop.rip, place::user_code + 2);
+    EXPECT_EQ(g.gpr(processor::rax), 1U);
+    EXPECT_NE(g.state().dr[6] & 0x4000, 0U);
+}
+
+} // namespace
+} // namespace gnomon::test
