@@ -18,6 +18,7 @@ namespace {
 struct RawMachineOptions {
     std::string kernel, initrd, append, memory, stats, log_level, config;
     bool no_reboot = false;
+    u64 check_shadow = 0;
 };
 
 struct RawTraceOptions {
@@ -36,6 +37,7 @@ void add_machine_options(CLI::App& app, RawMachineOptions& raw) {
     app.add_flag("--stats{text}", raw.stats)->take_last();
     app.add_option("--log-level", raw.log_level)->take_last();
     app.add_flag("--no-reboot", raw.no_reboot);
+    app.add_option("--check-shadow", raw.check_shadow);
     app.add_option("--config", raw.config)->take_last();
 }
 
@@ -64,6 +66,7 @@ Result<MachineSettings> machine_settings(const CLI::App& app, const RawMachineOp
     if (given("--initrd")) settings.initrd = raw.initrd;
     if (given("--append")) settings.append = raw.append;
     if (given("--no-reboot")) settings.no_reboot = raw.no_reboot;
+    if (given("--check-shadow")) settings.check_shadow = raw.check_shadow;
     if (given("--memory")) {
         const auto bytes = parse_memory_size(raw.memory, "--memory");
         if (!bytes) return tl::unexpected(bytes.error());

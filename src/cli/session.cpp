@@ -35,6 +35,7 @@ Result<monitor::MachineOptions> machine_options(const MachineSettings& settings,
     options.append = settings.append.value_or("");
     options.memory = settings.memory.value_or(default_memory);
     options.no_reboot = settings.no_reboot.value_or(false);
+    options.check_shadow = settings.check_shadow.value_or(0);
     if (settings.initrd) {
         // What does not fit into the guest's memory is of no use to it.
         auto contents = guest::read_host_file(*settings.initrd, "--initrd", options.memory);

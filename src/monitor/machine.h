@@ -32,10 +32,12 @@ public:
 class SystemCallObserver; // monitor/interposer.h
 
 struct MachineOptions {
-    std::string kernel;                      ///< path: bzImage or ELF
-    std::vector<std::byte> initrd;           ///< contents; empty: none
-    std::string append;                      ///< kernel command line
-    u64 memory = u64{512} << 20;             ///< bytes
+    std::string kernel;            ///< path: bzImage or ELF
+    std::vector<std::byte> initrd; ///< contents; empty: none
+    std::string append;            ///< kernel command line
+    u64 memory = u64{512} << 20;   ///< bytes
+    u64 check_shadow =
+        0; ///< compare the shadow with a strict walk at every n-th coherency point; 0: never
     bool no_reboot = false;                  ///< a reset ends the run instead of starting again
     std::array<SerialEndpoint*, 4> serial{}; ///< outlive the machine; nullptr: nothing attached
     SystemCallObserver* observer = nullptr;  ///< outlives the machine; nullptr: no interposition

@@ -4,6 +4,7 @@
 #include "guest/acpi/tables.h"
 #include "guest/boot/linux_boot.h"
 #include "monitor/cpuid.h"
+#include "monitor/shadow/strict_walker.h"
 #include "processor/soft/events.h"
 
 #include <algorithm>
@@ -157,12 +158,32 @@ Result<RunOutcome> VirtualMachine::run() {
         prepare_events();
         const Exit exit = m_processor->enter();
         ++m_statistics.exits[static_cast<unsigned>(exit.reason)];
-        if (const auto end = handle(exit)) {
+        const auto end = handle(exit);
+        if (m_resources.options.check_shadow != 0)
+            if (auto checked = check_shadow(); !checked) return tl::unexpected(checked.error());
+        if (end) {
             RunOutcome outcome{*end, {}};
             if (*end == RunEnd::triple_fault) outcome.processor_state = state_text();
             return outcome;
         }
     }
+}
+
+/// The strict walker's turn, when `drains` says that a coherency point has passed.
+Result<> VirtualMachine::check_shadow() {
+    const ShadowStatistics now = m_shadow->statistics();
+    const u64 points = now.drains + now.root_loads;
+    if (points / m_resources.options.check_shadow ==
+        m_coherency_points / m_resources.options.check_shadow)
+        return {};
+    m_coherency_points = points;
+    ControlBlock& cb = m_processor->control_block();
+    m_shadow->reconcile(cb.write_buffer);
+    const StrictWalker walker(*m_memory, m_shadow->arena(), m_shadow->arena_size());
+    const StrictReport report = walker.check(m_shadow->root(), PagingState::of(cb.state));
+    if (report.ok()) return {};
+    return fail("the shadow tables differ from the guest's after {} coherency points:\n{}", points,
+                report.text());
 }
 
 /// Runs the board's timers when they are due and offers the guest what is pending.

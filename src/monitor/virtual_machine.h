@@ -74,6 +74,7 @@ private:
     void update_deadline();
     void pump_serial();
     [[nodiscard]] std::string state_text() const;
+    [[nodiscard]] Result<> check_shadow();
 
     class SerialAdapter final : public platform::SerialBackEnd {
     public:
@@ -108,6 +109,7 @@ private:
     GuestMsrs m_msrs;
     std::unique_ptr<EventThread> m_events;
     bool m_triple_fault = false;
+    u64 m_coherency_points = 0;
     bool m_board_touched = true; ///< deadlines and interrupts may have changed
     u64 m_deadline_ns = 0;       ///< of the board, in virtual time
     u64 m_tsc_adjust = 0;

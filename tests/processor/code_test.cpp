@@ -10,7 +10,6 @@ namespace gnomon::test {
 namespace {
 
 using namespace Xbyak::util;
-using Code = Xbyak::CodeGenerator;
 
 TEST(ExecutionHook, ExitsOnceAndStepsOver) {
     Guest g;
@@ -245,7 +244,8 @@ TEST(CodeCache, SecondPageRemappedUnderAStraddlingInstruction) {
         c.mov(ebx, static_cast<u32>(entry));
         c.mov(rax, c2 | pte::p | pte::w);
         c.mov(ptr[rbx], rax);
-        c.invlpg(ptr[r10 + 2]);
+        c.lea(r9, ptr[r10 + 2]);
+        c.invlpg(r9);
         c.call(r10);
         c.hlt();
     });
@@ -289,7 +289,7 @@ TEST(CodeCache, RemappedCodePageRunsTheNewFrame) {
         c.mov(ebx, static_cast<u32>(entry));
         c.mov(rax, (place::data + page_size) | pte::p);
         c.mov(ptr[rbx], rax);
-        c.invlpg(ptr[r10]);
+        c.invlpg(r10);
         c.call(r10);
         c.hlt();
     });
@@ -319,10 +319,10 @@ TEST(Tlb, InvalidationMakesTheProcessorWalkAgain) {
         u64 table = g.block().shadow_root;
         for (unsigned level = 4; level > 1; --level) {
             u64 e = 0;
-            std::memcpy(&e, g.block().shadow_arena + table + 8 * shadow_index(Gva(gva), level), 8);
+            std::memcpy(&e, g.block().shadow_arena + table + 8 * processor::shadow_index(Gva(gva), level), 8);
             table = processor::ShadowEntry{e}.address();
         }
-        const Hva leaf = g.block().shadow_arena + table + 8 * shadow_index(Gva(gva), 1);
+        const Hva leaf = g.block().shadow_arena + table + 8 * processor::shadow_index(Gva(gva), 1);
         u64 entry = 0;
         std::memcpy(&entry, leaf, 8);
         entry += page_size;
@@ -390,7 +390,9 @@ TEST(CodeCache, IsNeverWritableAndExecutableAtOneAddress) {
             if (m.name.find("gnomon-code") == std::string::npos) continue;
             writable += m.rights[1] == 'w';
             executable += m.rights[2] == 'x';
-            if (m.rights[2] == 'x') EXPECT_LT(m.end, u64{1} << 31);
+            if (m.rights[2] == 'x') {
+                EXPECT_LT(m.end, u64{1} << 31);
+            }
         }
         EXPECT_EQ(writable, 1U);
         EXPECT_EQ(executable, 1U);

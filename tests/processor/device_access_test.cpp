@@ -10,7 +10,6 @@ namespace gnomon::test {
 namespace {
 
 using namespace Xbyak::util;
-using Code = Xbyak::CodeGenerator;
 
 constexpr u64 device_gva = 0x40000000, device_gpa = 0xfd000000;
 
@@ -252,7 +251,9 @@ TEST(PortAccess, InAndOutOfEachSize) {
         EXPECT_EQ(stop.exit.write, w.write);
         EXPECT_EQ(stop.exit.data, w.data);
         if (!w.write) {
-            if (w.size == 4) EXPECT_EQ(g.gpr(processor::rax), 0x112233445566eeddU);
+            if (w.size == 4) {
+                EXPECT_EQ(g.gpr(processor::rax), 0x112233445566eeddU);
+            }
             g.block().io_data = 0xffeeddccbbaaeeddU;
             g.block().io_data_valid = true;
         }

@@ -8,19 +8,13 @@ namespace gnomon::test {
 namespace {
 
 using namespace Xbyak::util;
-using Code = Xbyak::CodeGenerator;
 using processor::Injection;
 namespace rf = processor::rflags;
 
-void endless(Code& c) {
-    Xbyak::Label again;
-    c.L(again);
-    c.jmp(again);
-}
 
 TEST(ProcessorEvents, KickBeforeEnterIsNotLost) {
     Guest g;
-    g.assemble(place::kernel_code, endless);
+    g.assemble(place::kernel_code, [](Code& c) { c.endless(); });
     g.cpu().kick();
     const Stop stop = g.run();
     EXPECT_TRUE(stop.is(ExitReason::kicked)) << stop.text();
@@ -33,7 +27,7 @@ TEST_P(EndlessLoops, AreEndedByAKickFromAnotherThread) {
     g.assemble(place::kernel_code, [](Code& c) {
         Xbyak::Label again, other;
         switch (GetParam()) {
-        case 0: endless(c); break;
+        case 0: c.endless(); break;
         case 1: // indirect jumps only
             c.lea(r10, ptr[rip + again]);
             c.L(again);
@@ -87,7 +81,7 @@ TEST(ProcessorEvents, KickDuringIoCompletionIsNotLost) {
     Guest g;
     g.assemble(place::kernel_code, [](Code& c) {
         c.in_(al, 0x60);
-        endless(c);
+        c.endless();
     });
     ASSERT_TRUE(g.run().is(ExitReason::io));
     g.block().io_data = 0x5a;
@@ -104,7 +98,7 @@ TEST(ProcessorEvents, KickDuringMmioCompletionIsNotLost) {
     g.assemble(place::kernel_code, [](Code& c) {
         c.mov(ebx, 0x40000000);
         c.mov(eax, ptr[rbx]);
-        endless(c);
+        c.endless();
     });
     ASSERT_TRUE(g.run().is(ExitReason::mmio));
     g.block().io_data = 0x12345678;
@@ -120,7 +114,7 @@ TEST(ProcessorEvents, InterruptWindowOpensAfterIoCompletion) {
     Guest g;
     g.assemble(place::kernel_code, [](Code& c) {
         c.in_(al, 0x60);
-        endless(c);
+        c.endless();
     });
     g.state().rflags |= rf::if_;
     ASSERT_TRUE(g.run().is(ExitReason::io));
@@ -137,7 +131,7 @@ TEST(ProcessorEvents, InterruptWindowOpensAfterStiAndOneInstruction) {
         c.sti();
         c.inc(eax);
         c.inc(eax);
-        endless(c);
+        c.endless();
     });
     g.gpr(processor::rax) = 0;
     g.block().interrupt_window = true;
@@ -159,13 +153,13 @@ TEST(ProcessorEvents, InterruptWindowOpensByPopfAndIret) {
                 c.push(selector::kernel_code);
                 c.lea(r10, ptr[rip + there]);
                 c.push(r10);
-                c.db(0x48), c.db(0xcf); // IRETQ
+                c.iretq();
             } else {
                 c.push(static_cast<u32>(rf::if_ | rf::fixed1));
                 c.popf();
             }
             c.L(there);
-            endless(c);
+            c.endless();
         });
         g.block().interrupt_window = true;
         const Stop stop = g.run();
@@ -189,7 +183,7 @@ TEST(ProcessorEvents, NoWindowWithInterruptsOff) {
 
 TEST(ProcessorEvents, ExternalInterruptPushesTheInterruptedState) {
     Guest g;
-    g.assemble(place::user_code, endless);
+    g.assemble(place::user_code, [](Code& c) { c.endless(); });
     g.start_user();
     g.state().rflags |= rf::if_ | rf::cf | rf::sf;
     g.block().injection.kind = Injection::Kind::external_interrupt;
@@ -215,7 +209,7 @@ TEST(ProcessorEvents, NmiBlocksNmisUntilIret) {
     g.assemble(handler, [](Code& c) {
         c.mov(edi, 0x1234);
         c.hlt();
-        c.db(0x48), c.db(0xcf);
+        c.iretq();
     });
     g.block().injection.kind = Injection::Kind::nmi;
     g.block().injection.vector = 2;
@@ -231,7 +225,7 @@ TEST(ProcessorEvents, NmiBlocksNmisUntilIret) {
 
 TEST(ProcessorEvents, InjectedExceptionHasItsErrorCodeAndCr2) {
     Guest g;
-    g.assemble(place::user_code, endless);
+    g.assemble(place::user_code, [](Code& c) { c.endless(); });
     g.start_user();
     g.inject(Vector::pf, 0x6, 0xdeadb000);
     const Stop stop = g.run();
@@ -247,7 +241,7 @@ TEST(ProcessorEvents, DeliveryThatPageFaultsIsRetried) {
     GuestOptions options;
     options.shadow.prefetch = 0;
     Guest g(options);
-    g.assemble(place::user_code, endless);
+    g.assemble(place::user_code, [](Code& c) { c.endless(); });
     g.start_user();
     g.state().rflags |= rf::if_;
     g.block().injection.kind = Injection::Kind::external_interrupt;
@@ -361,7 +355,7 @@ TEST(ProcessorEvents, SingleStepTrapsAfterEachInstruction) {
     g.assemble(place::user_code, [](Code& c) {
         c.inc(eax);
         c.inc(eax);
-        endless(c);
+        c.endless();
     });
     g.start_user();
     g.gpr(processor::rax) = 0;

@@ -8,7 +8,6 @@ namespace gnomon::test {
 namespace {
 
 using namespace Xbyak::util;
-using Code = Xbyak::CodeGenerator;
 
 /// A loop over integers, vectors and x87 that leaves by OUT now and then; the result depends on all.
 void program(Code& c, u32 seed) {

@@ -135,8 +135,8 @@ void Guest::watch() {
         m_cpu->kick();
 }
 
-u64 Guest::assemble(u64 gpa, const std::function<void(Xbyak::CodeGenerator&)>& emit) {
-    Xbyak::CodeGenerator code(64 * 1024);
+u64 Guest::assemble(u64 gpa, const std::function<void(Code&)>& emit) {
+    Code code;
     emit(code);
     const auto bytes = std::as_bytes(std::span(code.getCode(), code.getSize()));
     if (!m_memory.write(Gpa(gpa), bytes)) std::abort();

@@ -76,6 +76,32 @@ struct Stop {
     [[nodiscard]] std::string text() const;
 };
 
+/// The assembler, with the system instructions that Xbyak lacks. Memory operands are [register],
+/// not RSP, RBP, R12 or R13.
+class Code : public Xbyak::CodeGenerator {
+public:
+    Code() : CodeGenerator(64 * 1024) {}
+    void invlpg(const Xbyak::Reg64& at) { system(0x01, 7, at, 0); }
+    void mov_to_cr(unsigned n, const Xbyak::Reg64& from) { system(0x22, n, from, 3); }
+    void mov_from_cr(const Xbyak::Reg64& to, unsigned n) { system(0x20, n, to, 3); }
+    void invpcid(const Xbyak::Reg64& type, const Xbyak::Reg64& at) {
+        db(0x66);
+        db(0x40U | (type.getIdx() >= 8 ? 4U : 0U) | (at.getIdx() >= 8 ? 1U : 0U));
+        db(0x0f), db(0x38), db(0x82);
+        db(static_cast<u32>(type.getIdx() & 7) << 3 | static_cast<u32>(at.getIdx() & 7));
+    }
+    void iretq() { db(0x48), db(0xcf); }
+    void sysretq() { db(0x48), db(0x0f), db(0x07); }
+    void endless() { db(0xeb), db(0xfe); }
+
+private:
+    void system(u32 opcode, unsigned reg, const Xbyak::Reg64& rm, unsigned mod) {
+        if (rm.getIdx() >= 8) db(0x41);
+        db(0x0f), db(opcode);
+        db(mod << 6 | (reg & 7) << 3 | static_cast<u32>(rm.getIdx() & 7));
+    }
+};
+
 /// Collects what the interposer reports.
 class Recorder final : public monitor::SystemCallObserver {
 public:
@@ -112,7 +138,7 @@ public:
     // --- before it runs ---
 
     /// Assembles at a guest-physical address. @return the address behind.
-    u64 assemble(u64 gpa, const std::function<void(Xbyak::CodeGenerator&)>& emit);
+    u64 assemble(u64 gpa, const std::function<void(Code&)>& emit);
     template <class T>
     void poke(u64 gpa, const T& value) {
         if (!m_memory.write_object(Gpa(gpa), value)) std::abort();

@@ -165,7 +165,8 @@ TEST_F(Decoders, Ioctl) {
 TEST_F(Decoders, Vectors) {
     const u64 hel = m.put("hel");
     const u64 lo = m.put("lo\n\0");
-    const u64 v = m.words({hel, 3, lo, 3});
+    const std::array<u64, 4> two{hel, 3, lo, 3};
+    const u64 v = m.put_last({reinterpret_cast<const char*>(two.data()), sizeof two});
     EXPECT_EQ(run("writev", {3, v, 2}, 6),
               R"(writev(3, [{iov_base="hel", iov_len=3}, {iov_base="lo\n", iov_len=3}], 2) = 6)");
     EXPECT_EQ(run("readv", {3, v, 2}, 4),

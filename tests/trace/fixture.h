@@ -12,7 +12,7 @@
 
 namespace gnomon::trace::test {
 
-/// User memory made of separate regions; what lies between them is absent.
+/// User memory made of whole pages; what lies between them is absent.
 class FakeMemory final : public MemoryReader {
 public:
     bool read(u64 address, std::span<std::byte> out) override {
@@ -31,7 +31,20 @@ public:
         m_next += (bytes.size() + 0x1fff) & ~u64{0xfff};
         return at;
     }
-    void put_at(u64 address, std::string_view bytes) { m_regions[address] = std::string(bytes); }
+    /// The rest of the last page is zero.
+    void put_at(u64 address, std::string_view bytes) {
+        std::string& region = m_regions[address];
+        region = std::string(bytes);
+        region.resize(region.size() + ((0 - (address + region.size())) & page_offset_mask), '\0');
+    }
+    /// Puts bytes just before memory that is absent.
+    u64 put_last(std::string_view bytes) {
+        m_next = (m_next + 0xffff) & ~u64{0xfff};
+        const u64 at = m_next - bytes.size();
+        put_at(at, bytes);
+        m_next += page_size;
+        return at;
+    }
     u64 text(std::string_view s) { return put(std::string(s) + '\0'); }
     template <class T>
     u64 object(const T& value) {

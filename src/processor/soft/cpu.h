@@ -24,8 +24,12 @@ enum class TlbSet : u8 {
 };
 inline constexpr unsigned tlb_set_count = 4;
 inline constexpr unsigned tlb_size = 512;
-/// A tag that no page address equals. Tags are negated page addresses, so that LEA compares.
-inline constexpr u64 tlb_no_tag = 1;
+/// The tag of an empty entry: that of a page that belongs to another entry. Tags are negated page
+/// addresses, so that LEA compares; no constant would do for all entries, since some address is
+/// always within a page of it.
+[[nodiscard]] constexpr u64 tlb_no_tag(unsigned index) {
+    return ~(u64{index ^ (tlb_size / 2)} << page_shift) + 1;
+}
 
 /// Direct-mapped, indexed by bits 20:12 of the address. A tag is minus the page's address; index
 /// arrays are separate so that translated code needs one scaled index.

@@ -15,6 +15,11 @@ namespace {
 unsigned index_of(Gva gva) { return static_cast<unsigned>(gva.frame_number() % tlb_size); }
 u64 tag_of(Gva gva) { return ~gva.page().value() + 1; }
 
+void clear_tags(u64 (&tags)[tlb_size]) {
+    for (unsigned i = 0; i < tlb_size; ++i)
+        tags[i] = tlb_no_tag(i);
+}
+
 /// Largest naturally aligned piece of 1, 2, 4 or 8 bytes at `gpa`, at most `left`.
 u8 mmio_piece(Gpa gpa, u32 left) {
     u8 piece = 8;
@@ -136,30 +141,27 @@ void fill_tlb(Cpu& cpu, TlbSet set, Gva gva, const Walk& found) {
     const unsigned i = index_of(gva);
     t.read_tag[i] = tag_of(gva);
     const bool plain = found.writable && !found.traced && !cpu.code_cache->has_code(found.frame);
-    t.write_tag[i] = plain ? tag_of(gva) : tlb_no_tag;
+    t.write_tag[i] = plain ? tag_of(gva) : tlb_no_tag(i);
     t.host_page[i] = reinterpret_cast<u64>(found.host);
     ++cpu.statistics.tlb_fills;
 }
 
 void flush_tlb(Cpu& cpu) {
     for (Tlb& t : cpu.tlb) {
-        std::fill(std::begin(t.read_tag), std::end(t.read_tag), tlb_no_tag);
-        std::fill(std::begin(t.write_tag), std::end(t.write_tag), tlb_no_tag);
-        std::fill(std::begin(t.fetch_tag), std::end(t.fetch_tag), tlb_no_tag);
+        clear_tags(t.read_tag);
+        clear_tags(t.write_tag);
+        clear_tags(t.fetch_tag);
     }
 }
 
-void flush_fetch(Cpu& cpu, TlbSet set) {
-    Tlb& t = cpu.tlb[static_cast<unsigned>(set)];
-    std::fill(std::begin(t.fetch_tag), std::end(t.fetch_tag), tlb_no_tag);
-}
+void flush_fetch(Cpu& cpu, TlbSet set) { clear_tags(cpu.tlb[static_cast<unsigned>(set)].fetch_tag); }
 
 void flush_tlb(Cpu& cpu, Gva gva) {
     const unsigned i = index_of(gva);
     for (Tlb& t : cpu.tlb) {
-        if (t.read_tag[i] == tag_of(gva)) t.read_tag[i] = tlb_no_tag;
-        if (t.write_tag[i] == tag_of(gva)) t.write_tag[i] = tlb_no_tag;
-        if (t.fetch_tag[i] == tag_of(gva)) t.fetch_tag[i] = tlb_no_tag;
+        if (t.read_tag[i] == tag_of(gva)) t.read_tag[i] = tlb_no_tag(i);
+        if (t.write_tag[i] == tag_of(gva)) t.write_tag[i] = tlb_no_tag(i);
+        if (t.fetch_tag[i] == tag_of(gva)) t.fetch_tag[i] = tlb_no_tag(i);
     }
 }
 
@@ -167,7 +169,7 @@ void revoke_writes(Cpu& cpu, Hva host_page) {
     const u64 host = reinterpret_cast<u64>(host_page);
     for (Tlb& t : cpu.tlb)
         for (unsigned i = 0; i < tlb_size; ++i)
-            if (t.host_page[i] == host) t.write_tag[i] = tlb_no_tag;
+            if (t.host_page[i] == host) t.write_tag[i] = tlb_no_tag(i);
 }
 
 void note_code_write(Cpu& cpu, Gpa gpa, u64 size) {
@@ -199,26 +201,28 @@ void leave_for_page_fault(Cpu& cpu, Gva gva, u32 error_code, bool implicit_super
     cpu.pending = {Pending::Kind::exit, Vector::pf, false, 0, 0};
 }
 
-bool mmio_read(Cpu& cpu, Gpa gpa, u8* out, u32 size) {
+bool mmio_read(Cpu& cpu, Gpa gpa, u8* out, u32 size, u32 earlier, bool last) {
     ControlBlock& cb = cpu.cb;
     if (cpu.mmio_rip != cb.state.rip)
         cpu.mmio_have = 0; // another instruction: the parts of an abandoned read are void
     cpu.mmio_rip = cb.state.rip;
-    if (cb.io_data_valid && cpu.mmio_have < size) {
-        const u8 piece = mmio_piece(gpa + cpu.mmio_have, size - cpu.mmio_have);
+    if (cpu.mmio_have < earlier) cpu.mmio_have = earlier; // the mapping has changed meanwhile
+    const u32 end = earlier + size;
+    if (cb.io_data_valid && cpu.mmio_have < end) {
+        const u8 piece = mmio_piece(gpa + (cpu.mmio_have - earlier), end - cpu.mmio_have);
         std::memcpy(cpu.mmio_data + cpu.mmio_have, &cb.io_data, piece);
         cpu.mmio_have += piece;
-        cb.io_data_valid = false;
+        take_io_data(cpu);
     }
-    if (cpu.mmio_have >= size) {
-        std::memcpy(out, cpu.mmio_data, size);
-        cpu.mmio_have = 0;
+    if (cpu.mmio_have >= end) {
+        std::memcpy(out, cpu.mmio_data + earlier, size);
+        if (last) cpu.mmio_have = 0;
         return true;
     }
     cpu.exit = {};
     cpu.exit.reason = ExitReason::mmio;
-    cpu.exit.gpa = gpa + cpu.mmio_have;
-    cpu.exit.size = mmio_piece(cpu.exit.gpa, size - cpu.mmio_have);
+    cpu.exit.gpa = gpa + (cpu.mmio_have - earlier);
+    cpu.exit.size = mmio_piece(cpu.exit.gpa, end - cpu.mmio_have);
     cpu.pending = {Pending::Kind::exit, Vector::ud, false, 0, 0};
     return false;
 }

@@ -62,7 +62,17 @@ void leave_for_page_fault(Cpu& cpu, Gva gva, u32 error_code, bool implicit_super
 
 /// Reads from MMIO, piece by piece: false until the monitor has supplied the last piece (pending
 /// says which is wanted).
-[[nodiscard]] bool mmio_read(Cpu& cpu, Gpa gpa, u8* out, u32 size);
+/// Of an access in several parts, `earlier` is how many bytes come before this part, `last` whether
+/// none comes after it; earlier + size is at most a page.
+[[nodiscard]] bool mmio_read(Cpu& cpu, Gpa gpa, u8* out, u32 size, u32 earlier = 0,
+                             bool last = true);
+/// Takes the data that the monitor supplied. A monitor that waits for the interrupt window could not
+/// inject while they were under way: translated code is to look up after this instruction.
+inline u64 take_io_data(Cpu& cpu) {
+    cpu.cb.io_data_valid = false;
+    if (cpu.cb.interrupt_window) cpu.poll = 1;
+    return cpu.cb.io_data;
+}
 /// Writes to MMIO: becomes the deferred exit (and queued further ones) of the current instruction.
 void mmio_write(Cpu& cpu, Gpa gpa, const u8* in, u32 size);
 

@@ -2,6 +2,7 @@
 // Port I/O (SDM vol. 1 chapter 19). A read leaves and runs again once the monitor has the data; a
 // write is complete when it leaves. String forms do one element at a time.
 #include "processor/soft/helpers.h"
+#include "processor/soft/mmu.h"
 #include "processor/soft/segment_loading.h"
 
 namespace gnomon::processor::soft {
@@ -79,11 +80,6 @@ HelperResult failed(Cpu& cpu) {
     return HelperResult::fault;
 }
 
-u64 take_io_data(Cpu& cpu) {
-    cpu.cb.io_data_valid = false;
-    return cpu.cb.io_data;
-}
-
 bool repeated(const Instruction& insn) { return insn.rep || insn.repne; }
 
 bool nothing_to_do(const Cpu& cpu, const Instruction& insn) {
@@ -130,7 +126,7 @@ HelperResult ins(Cpu& cpu, const Instruction& insn) {
     if (!cpu.cb.io_data_valid) return leave_for_read(cpu, insn, port, size);
     const u64 data = cpu.cb.io_data;
     if (!cpu.write(destination, &data, size)) return failed(cpu);
-    cpu.cb.io_data_valid = false;
+    take_io_data(cpu);
     // Between elements the instruction stands to be interrupted: RIP is still at it.
     return step(cpu, insn, rdi, size) ? HelperResult::dispatch : HelperResult::next;
 }

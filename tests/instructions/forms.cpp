@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "forms.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fnmatch.h>
+#include <fstream>
+#include <unordered_map>
+
+namespace gnomon::test {
+
+using processor::soft::Action;
+using processor::soft::DecodedInstruction;
+using processor::soft::DecodeStatus;
+using processor::soft::Instruction;
+using processor::soft::Mode;
+
+namespace {
+
+constexpr Mode user_mode{static_cast<u16>(static_cast<u16>(processor::soft::TlbSet::user) | Mode::code64 | Mode::flat |
+                                          Mode::fpu | Mode::sse | Mode::avx)};
+constexpr std::size_t encodings_per_form = 48;
+
+const char* register_class(ZydisRegister reg) {
+    switch (ZydisRegisterGetClass(reg)) {
+    case ZYDIS_REGCLASS_GPR8: return "r8";
+    case ZYDIS_REGCLASS_GPR16: return "r16";
+    case ZYDIS_REGCLASS_GPR32: return "r32";
+    case ZYDIS_REGCLASS_GPR64: return "r64";
+    case ZYDIS_REGCLASS_X87: return "st";
+    case ZYDIS_REGCLASS_MMX: return "mm";
+    case ZYDIS_REGCLASS_XMM: return "xmm";
+    case ZYDIS_REGCLASS_YMM: return "ymm";
+    case ZYDIS_REGCLASS_SEGMENT: return "sreg";
+    case ZYDIS_REGCLASS_CONTROL: return "cr";
+    case ZYDIS_REGCLASS_DEBUG: return "dr";
+    default: return "reg";
+    }
+}
+
+std::string key_of(const DecodedInstruction& d) {
+    std::string key = (d.z.attributes & ZYDIS_ATTRIB_HAS_LOCK) != 0    ? "lock "
+                      : (d.z.attributes & ZYDIS_ATTRIB_HAS_REP) != 0   ? "rep "
+                      : (d.z.attributes & ZYDIS_ATTRIB_HAS_REPE) != 0  ? "repe "
+                      : (d.z.attributes & ZYDIS_ATTRIB_HAS_REPNE) != 0 ? "repne "
+                                                                       : "";
+    key += ZydisMnemonicGetString(d.z.mnemonic);
+    if (d.z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR) key += " far";
+    for (unsigned i = 0; i < d.z.operand_count_visible; ++i) {
+        const ZydisDecodedOperand& o = d.operands[i];
+        key += i == 0 ? " " : ", ";
+        switch (o.type) {
+        case ZYDIS_OPERAND_TYPE_REGISTER:
+            if (o.encoding == ZYDIS_OPERAND_ENCODING_NONE) key += ZydisRegisterGetString(o.reg.value);
+            else key += register_class(o.reg.value);
+            break;
+        case ZYDIS_OPERAND_TYPE_MEMORY:
+            key += o.mem.type == ZYDIS_MEMOP_TYPE_VSIB ? fmt::format("vm{}", register_class(o.mem.index))
+                   : o.encoding == ZYDIS_OPERAND_ENCODING_DISP16_32_64
+                       ? fmt::format("moffs{}", o.size)
+                       : fmt::format("m{}", o.size);
+            break;
+        case ZYDIS_OPERAND_TYPE_IMMEDIATE: key += fmt::format("imm{}", d.z.raw.imm[0].size); break;
+        default: key += "ptr"; break;
+        }
+    }
+    // Operand sizes that no visible operand shows.
+    if (d.z.operand_count_visible == 0 || d.z.meta.category == ZYDIS_CATEGORY_STRINGOP) key += fmt::format(" /{}", d.z.operand_width);
+    return key;
+}
+
+/// Lays out `e` with random registers, addressing and immediates.
+class Builder {
+public:
+    Builder(const Encoding& e, Random& random, const Addressing& addressing)
+        : m(e), m_random(random), m_addressing(addressing) {}
+
+    std::vector<u8> build(bool fixed_registers, bool vsib) {
+        m_fixed = fixed_registers;
+        m_vsib = vsib;
+        choose();
+        prefixes();
+        if (m.vex) vex();
+        else legacy();
+        if (m.has_modrm) modrm();
+        for (unsigned i = 0; i < 10; ++i) m_bytes.push_back(m_random.byte()); // displacement or immediates, if any
+        return m_bytes;
+    }
+
+private:
+    void choose() {
+        m_reg = m_fixed ? m.reg : static_cast<u8>(m_random.below(16));
+        if (m.memory) {
+            if (m_addressing.fixed) {
+                m_base = m_addressing.base;
+                m_index = m_addressing.index;
+                m_scale = m_addressing.scale;
+                m_displacement = m_addressing.displacement;
+                m_mod = m_displacement == static_cast<i8>(m_displacement) ? 1 : 2;
+                return;
+            }
+            m_mod = static_cast<u8>(m_random.below(3));
+            m_base = static_cast<u8>(m_random.below(16));
+            m_scale = static_cast<u8>(1U << m_random.below(4));
+            m_index = m_vsib || m_random.percent(40) ? static_cast<u8>(m_random.below(16)) : Instruction::no_register;
+            if (m_index == processor::rsp && !m_vsib) m_index = Instruction::no_register;
+            m_displacement = static_cast<i32>(m_random.percent(70) ? m_random.below(0x400) - 0x200 : m_random.next());
+            m_special = m_mod == 0 && m_random.percent(25) && !m_vsib; // RIP-relative, absolute, index only
+        } else {
+            m_rm = m_fixed ? m.rm : static_cast<u8>(m_random.below(16));
+        }
+        m_plain_rex = m_random.percent(25);
+        m_vvvv = m.l || m_random.percent(50) ? static_cast<u8>(m_random.below(16)) : 0;
+    }
+    void put(unsigned byte) { m_bytes.push_back(static_cast<u8>(byte)); }
+    void prefixes() {
+        if (!m_addressing.fixed) {
+            if (m_random.percent(6)) put(m_random.pick<u8>({0x64, 0x65}));
+            else if (m_random.percent(2)) put(m_random.pick<u8>({0x26, 0x2e, 0x36, 0x3e}));
+            if (m_random.percent(m.memory ? 10 : 4)) put(0x67);
+        }
+        if (m.vex) return;
+        if (m.operand_size_too) put(0x66);
+        if (m.mandatory != 0) put(m.mandatory);
+        if (m.lock) put(0xf0);
+    }
+    [[nodiscard]] bool x() const { return m.memory && m_index != Instruction::no_register && m_index >= 8; }
+    [[nodiscard]] bool b() const { return m.memory ? m_base >= 8 : m_rm >= 8; }
+    void legacy() {
+        const unsigned rex = (m.w ? 8U : 0) | (m.has_modrm && m_reg >= 8 ? 4U : 0) | (x() ? 2U : 0) | (b() ? 1U : 0);
+        if (rex != 0 || m_plain_rex) put(0x40 | rex);
+        if (m.map != 0) put(0x0f);
+        if (m.map == 2) put(0x38);
+        if (m.map == 3) put(0x3a);
+        put(m.opcode);
+    }
+    void vex() {
+        const unsigned pp = m.mandatory == 0x66 ? 1 : m.mandatory == 0xf3 ? 2 : m.mandatory == 0xf2 ? 3 : 0;
+        const unsigned vvvv = m_zero_vvvv ? 15U : ~unsigned{m_vvvv} & 15U;
+        const unsigned last = vvvv << 3 | (m.l ? 4U : 0) | pp;
+        if (m.map == 1 && !m.w && !x() && !b() && m_random.percent(70)) {
+            put(0xc5);
+            put((m_reg >= 8 ? 0 : 0x80U) | last);
+        } else {
+            put(0xc4);
+            put((m_reg >= 8 ? 0 : 0x80U) | (x() ? 0 : 0x40U) | (b() ? 0 : 0x20U) | m.map);
+            put((m.w ? 0x80U : 0) | last);
+        }
+        put(m.opcode);
+    }
+    void modrm() {
+        const unsigned reg = (m_reg & 7U) << 3;
+        if (!m.memory) {
+            put(0xc0 | reg | (m_rm & 7U));
+            return;
+        }
+        unsigned mod = m_mod;
+        bool four = mod == 2;
+        bool sib = m_index != Instruction::no_register || (m_base & 7) == 4;
+        if (m_special) {
+            if (m_random.percent(40)) { // RIP-relative
+                put(reg | 5);
+                displacement(true);
+                return;
+            }
+            put(reg | 4);
+            const unsigned index = m_index == Instruction::no_register ? 4 : m_index & 7U;
+            put(scale_bits() << 6 | index << 3 | 5);
+            displacement(true);
+            return;
+        }
+        if (mod == 0 && (m_base & 7) == 5) mod = 1;
+        put(mod << 6 | reg | (sib ? 4U : m_base & 7U));
+        if (sib) {
+            const unsigned index = m_index == Instruction::no_register ? 4 : m_index & 7U;
+            put(scale_bits() << 6 | index << 3 | (m_base & 7U));
+        }
+        if (mod != 0) displacement(four);
+    }
+    [[nodiscard]] unsigned scale_bits() const { return m_scale == 8 ? 3 : m_scale == 4 ? 2 : m_scale == 2 ? 1 : 0; }
+    void displacement(bool four) {
+        u8 bytes[4];
+        std::memcpy(bytes, &m_displacement, sizeof bytes);
+        m_bytes.insert(m_bytes.end(), bytes, bytes + (four ? 4 : 1));
+    }
+
+public:
+    bool m_zero_vvvv = false; ///< VEX.vvvv must be 1111
+
+private:
+    const Encoding& m;
+    Random& m_random;
+    const Addressing& m_addressing;
+    std::vector<u8> m_bytes;
+    bool m_fixed = false, m_vsib = false, m_plain_rex = false, m_special = false;
+    u8 m_reg = 0, m_rm = 0, m_vvvv = 0, m_base = 0, m_index = Instruction::no_register, m_scale = 1, m_mod = 0;
+    i32 m_displacement = 0;
+};
+
+} // namespace
+
+std::string Sample::text() const {
+    ZydisFormatter formatter;
+    ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
+    char line[256];
+    ZydisFormatterFormatInstruction(&formatter, &decoded.z, decoded.operands, decoded.z.operand_count_visible, line,
+                                    sizeof line, address);
+    std::string hex;
+    for (const u8 b : bytes) hex += fmt::format("{:02x} ", b);
+    return fmt::format("{:#x}: {:<40}{}", address, hex, line);
+}
+
+FormList::FormList() : m_features(processor::soft::FeatureSet::of_host()) { enumerate(); }
+
+bool FormList::decode(Sample& s) const {
+    if (m_decoder.decode(s.bytes, user_mode, static_cast<u16>(s.address % page_size), m_features, s.decoded) !=
+            DecodeStatus::ok ||
+        s.decoded.disposition.action == Action::refuse)
+        return false;
+    s.bytes.resize(s.decoded.z.length);
+    return true;
+}
+
+/// Adds `e` to its form if the table permits it. Zydis decides what the bytes mean.
+void FormList::consider(const Encoding& e) {
+    static std::unordered_map<std::string, std::size_t> index;
+    if (m_forms.empty()) index.clear();
+    u8 bytes[24] = {};
+    unsigned n = 0;
+    const auto put = [&](unsigned b) { bytes[n++] = static_cast<u8>(b); };
+    const unsigned pp = e.mandatory == 0x66 ? 1 : e.mandatory == 0xf3 ? 2 : e.mandatory == 0xf2 ? 3 : 0;
+    if (e.vex) {
+        put(0xc4), put(0xe0U | e.map);
+        put((e.w ? 0x80U : 0) | (e.rm == 8 ? 0x78U : 0x58U) | (e.l ? 4U : 0) | pp); // vvvv 1111, or a register
+    } else {
+        if (e.operand_size_too) put(0x66);
+        if (e.mandatory != 0) put(e.mandatory);
+        if (e.lock) put(0xf0);
+        if (e.w) put(0x48);
+        if (e.map != 0) put(0x0f);
+        if (e.map == 2) put(0x38);
+        if (e.map == 3) put(0x3a);
+    }
+    put(e.opcode);
+    if (e.memory) put(e.reg << 3 | 4U), put(1U << 3); // [rax + rcx]
+    else put(0xc0U | e.reg << 3 | (e.rm & 7U));
+    for (unsigned i = 0; i < 9; ++i) put(0x11);
+
+    DecodedInstruction d;
+    if (m_decoder.decode(std::span(bytes, 15), user_mode, 0, m_features, d) != DecodeStatus::ok) return;
+    constexpr ZydisOpcodeMap maps[] = {ZYDIS_OPCODE_MAP_DEFAULT, ZYDIS_OPCODE_MAP_0F, ZYDIS_OPCODE_MAP_0F38,
+                                       ZYDIS_OPCODE_MAP_0F3A};
+    if (d.disposition.action == Action::refuse || d.z.opcode != e.opcode || d.z.opcode_map != maps[e.map]) return;
+    Encoding encoding = e;
+    encoding.has_modrm = (d.z.attributes & ZYDIS_ATTRIB_HAS_MODRM) != 0;
+    if (!encoding.has_modrm) {
+        if (e.memory || e.reg != 0 || e.rm != 0) return;
+    } else if (e.memory != (d.z.raw.modrm.mod != 3)) {
+        return;
+    }
+    const std::string key = key_of(d);
+    const auto [it, fresh] = index.try_emplace(key, m_forms.size());
+    if (fresh) {
+        m_forms.push_back({});
+        m_forms.back().key = key;
+        m_forms.back().mnemonic = d.z.mnemonic;
+        m_forms.back().action = d.disposition.action;
+    }
+    auto& list = m_forms[it->second].encodings;
+    if (list.size() < encodings_per_form) list.push_back(encoding);
+}
+
+void FormList::enumerate() {
+    struct Prefixes {
+        u8 mandatory;
+        bool operand_size_too, lock;
+    };
+    constexpr Prefixes legacy[] = {{0, false, false},   {0x66, false, false}, {0xf2, false, false}, {0xf3, false, false},
+                                   {0xf2, true, false}, {0xf3, true, false},  {0, false, true},     {0x66, false, true}};
+    const auto with_modrm = [this](Encoding e, unsigned rm_count) {
+        for (u8 reg = 0; reg < 8; ++reg) {
+            e.reg = reg;
+            e.memory = true, e.rm = 0;
+            consider(e);
+            if (e.vex) e.rm = 8, consider(e);
+            e.memory = false;
+            for (u8 rm = 0; rm < rm_count; ++rm) e.rm = rm, consider(e);
+        }
+    };
+    for (u8 map = 0; map < 4; ++map)
+        for (unsigned opcode = 0; opcode < 256; ++opcode) {
+            Encoding e;
+            e.map = map;
+            e.opcode = static_cast<u8>(opcode);
+            for (const Prefixes& p : legacy)
+                for (const bool w : {false, true}) {
+                    e.mandatory = p.mandatory, e.operand_size_too = p.operand_size_too, e.lock = p.lock, e.w = w;
+                    with_modrm(e, 8);
+                }
+        }
+    for (u8 map = 1; map < 4; ++map)
+        for (unsigned opcode = 0; opcode < 256; ++opcode)
+            for (const u8 mandatory : {u8{0}, u8{0x66}, u8{0xf2}, u8{0xf3}})
+                for (const bool w : {false, true})
+                    for (const bool l : {false, true}) {
+                        Encoding e;
+                        e.vex = true, e.map = map, e.opcode = static_cast<u8>(opcode), e.mandatory = mandatory;
+                        e.w = w, e.l = l;
+                        with_modrm(e, 9);
+                    }
+    std::ranges::sort(m_forms, {}, &Form::key);
+}
+
+bool FormList::sample(const Form& form, u64 address, Random& random, const Addressing& addressing, Sample& out) const {
+    const bool vsib = form.key.find(" vm") != std::string::npos || form.key.find(", vm") != std::string::npos;
+    for (unsigned attempt = 0; attempt < 12; ++attempt) {
+        const Encoding& e = form.encodings[random.below(form.encodings.size())];
+        Builder builder(e, random, addressing);
+        builder.m_zero_vvvv = e.vex && attempt % 2 == 1;
+        out.address = address;
+        out.bytes = builder.build(attempt >= 6, vsib);
+        out.bytes.resize(std::min<std::size_t>(out.bytes.size(), 15));
+        if (decode(out) && key_of(out.decoded) == form.key) return true;
+    }
+    return false;
+}
+
+Result<Exclusions> Exclusions::load(const std::string& path) {
+    std::ifstream file(path);
+    if (!file) return fail("{}: {}", path, std::strerror(errno));
+    Exclusions list;
+    for (std::string line; std::getline(file, line);) {
+        const std::size_t mark = line.find('#');
+        std::string pattern = line.substr(0, mark);
+        pattern.erase(pattern.find_last_not_of(" \t") + 1);
+        if (pattern.empty()) continue;
+        if (mark == std::string::npos) return fail("{}: '{}' has no reason", path, pattern);
+        list.m_entries.push_back({pattern, false});
+    }
+    return list;
+}
+
+bool Exclusions::match(const std::string& key) {
+    bool found = false;
+    for (Entry& e : m_entries)
+        if (::fnmatch(e.pattern.c_str(), key.c_str(), 0) == 0) e.used = found = true;
+    return found;
+}
+
+std::vector<std::string> Exclusions::unused() const {
+    std::vector<std::string> out;
+    for (const Entry& e : m_entries)
+        if (!e.used) out.push_back(e.pattern);
+    return out;
+}
+
+} // namespace gnomon::test

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "native_cpu.h"
+
+#include "base/file_descriptor.h"
+#include "base/verify.h"
+#include "layout.h"
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <unistd.h>
+#include <xbyak/xbyak.h>
+
+namespace gnomon::test {
+
+namespace {
+
+/// What the stub and the signal handler share. At a fixed address below 2 GiB, so that the stub needs no register to
+/// find it; outside the reservation, so that no program does.
+struct Shared {
+    u64 gpr[16];
+    u64 rflags;
+    u64 target;
+    u64 fs_base, gs_base;
+    u64 host_fs, host_gs, host_rsp;
+    u64 iret_frame[5]; ///< RIP, CS, RFLAGS, RSP, SS
+    u64 stop;          ///< number of the stop that was reached
+    u64 running;
+    u64 fault_vector, fault_error, fault_cr2, fault_rip;
+    alignas(64) processor::ExtendedState extended;
+};
+
+constexpr u64 stub_address = 0x0f000000, shared_address = 0x0f010000;
+constexpr u64 stub_size = 0x1000, shared_size = 0x2000;
+constexpr u64 stop_count = 4;
+static_assert(sizeof(Shared) <= shared_size);
+
+// SAFETY: mapped for as long as a NativeCpu exists.
+Shared& shared() { return *reinterpret_cast<Shared*>(shared_address); }
+
+/// Enters and leaves a program.
+class Stub : public Xbyak::CodeGenerator {
+public:
+    explicit Stub(void* memory) : CodeGenerator(stub_size, memory) {
+        const Xbyak::Reg64 all[] = {rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15};
+        for (const auto& r : {rbx, rbp, r12, r13, r14, r15}) push(r);
+        mov(at(offsetof(Shared, host_rsp)), rsp);
+        swap_base(0xc0, offsetof(Shared, host_fs), offsetof(Shared, fs_base));
+        swap_base(0xc8, offsetof(Shared, host_gs), offsetof(Shared, gs_base));
+        mov(eax, 7);
+        xor_(edx, edx);
+        xrstor64(ptr[std::size_t{shared_address + offsetof(Shared, extended)}]);
+        for (unsigned i = 0; i < 16; ++i)
+            if (i != processor::rsp) mov(all[i], at(offsetof(Shared, gpr) + 8 * i));
+        // IRET loads RSP, RFLAGS and RIP at once and serialises, as code that was just written through another mapping
+        // asks for.
+        mov(rsp, shared_address + offsetof(Shared, iret_frame));
+        db(0x48), db(0xcf);
+
+        for (u64 i = 0; i < stop_count; ++i) {
+            m_stops[i] = reinterpret_cast<u64>(getCurr());
+            mov(qword[std::size_t{shared_address + offsetof(Shared, stop)}], static_cast<u32>(i));
+            jmp(m_leave, T_NEAR);
+        }
+        L(m_leave);
+        m_leave_address = reinterpret_cast<u64>(getCurr());
+        for (unsigned i = 0; i < 16; ++i) mov(at(offsetof(Shared, gpr) + 8 * i), all[i]);
+        mov(rsp, at(offsetof(Shared, host_rsp)));
+        pushfq();
+        pop(rax);
+        mov(at(offsetof(Shared, rflags)), rax);
+        push(0x202);
+        popfq();
+        swap_base(0xc0, offsetof(Shared, fs_base), offsetof(Shared, host_fs));
+        swap_base(0xc8, offsetof(Shared, gs_base), offsetof(Shared, host_gs));
+        mov(eax, 7);
+        xor_(edx, edx);
+        xsave64(ptr[std::size_t{shared_address + offsetof(Shared, extended)}]);
+        fninit();
+        mov(dword[rsp - 8], 0x1f80);
+        ldmxcsr(dword[rsp - 8]);
+        vzeroupper();
+        for (const auto& r : {r15, r14, r13, r12, rbp, rbx}) pop(r);
+        ret();
+    }
+    [[nodiscard]] u64 leave_address() const { return m_leave_address; }
+    [[nodiscard]] u64 stop_address(u64 i) const { return m_stops[i]; }
+
+private:
+    Xbyak::Address at(std::size_t offset) { return qword[std::size_t{shared_address + offset}]; }
+    /// Saves the FS (0xc0) or GS (0xc8) base and loads another. RDFSBASE, WRFSBASE: F3 REX.W 0F AE /0../3.
+    void swap_base(u8 modrm, std::size_t save, std::size_t load) {
+        db(0xf3), db(0x48), db(0x0f), db(0xae), db(modrm);
+        mov(at(save), rax);
+        mov(rax, at(load));
+        db(0xf3), db(0x48), db(0x0f), db(0xae), db(modrm + 0x10U);
+    }
+
+    Xbyak::Label m_leave;
+    u64 m_leave_address = 0;
+    u64 m_stops[stop_count] = {};
+};
+
+constexpr int handled[] = {SIGSEGV, SIGFPE, SIGILL, SIGBUS, SIGTRAP};
+struct sigaction previous[64];
+u64 leave_address = 0;
+u64 stop_addresses[stop_count];
+alignas(64) u8 signal_stack[64 * 1024];
+
+/// The FS base may be the program's here: nothing that uses thread-local storage before `running` is seen to be 0.
+void handle(int number, siginfo_t* info, void* context) {
+    if (shared().running != 0) {
+        shared().running = 0;
+        auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
+        shared().fault_vector = static_cast<u64>(registers[REG_TRAPNO]);
+        shared().fault_error = static_cast<u64>(registers[REG_ERR]);
+        shared().fault_cr2 = static_cast<u64>(registers[REG_CR2]);
+        shared().fault_rip = static_cast<u64>(registers[REG_RIP]);
+        shared().stop = stop_count;
+        registers[REG_RIP] = static_cast<greg_t>(leave_address);
+        return;
+    }
+    const struct sigaction& old = previous[number];
+    if ((old.sa_flags & SA_SIGINFO) != 0 && old.sa_sigaction != nullptr) {
+        old.sa_sigaction(number, info, context);
+        return;
+    }
+    ::signal(number, SIG_DFL);
+}
+
+/// FF 25: JMP [RIP + 0], then the address.
+constexpr std::size_t native_stop_size = 14;
+
+} // namespace
+
+bool host_has_fsgsbase() {
+    constexpr unsigned long hwcap2_fsgsbase = 1 << 1;
+    return (getauxval(AT_HWCAP2) & hwcap2_fsgsbase) != 0;
+}
+
+Result<std::unique_ptr<NativeCpu>> NativeCpu::create() {
+    if (!host_has_fsgsbase()) return fail("the host does not let programs use WRFSBASE");
+    std::unique_ptr<NativeCpu> n(new NativeCpu);
+    const auto map = [&n](u64 address, std::size_t size, int protection, int flags, int fd, u64 offset) -> u8* {
+        void* const p = ::mmap(reinterpret_cast<void*>(address), size, protection, flags, fd, static_cast<off_t>(offset));
+        if (p == MAP_FAILED) return nullptr;
+        n->m_mappings.push_back(p);
+        n->m_sizes.push_back(size);
+        return static_cast<u8*>(p);
+    };
+    constexpr int fresh = MAP_FIXED_NOREPLACE;
+    constexpr u64 code_size = layout::code_pages * page_size;
+    const FileDescriptor file(::memfd_create("instructions", MFD_CLOEXEC));
+    if (file.get() < 0 || ::ftruncate(file.get(), static_cast<off_t>(code_size + layout::data_size)) != 0)
+        return fail("memfd_create: {}", std::strerror(errno));
+    u8* const stub = map(stub_address, stub_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | fresh, -1, 0);
+    const u8* const common =
+        map(shared_address, shared_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | fresh, -1, 0);
+    const u8* const reserve = map(layout::reserve_begin, layout::reserve_end - layout::reserve_begin, PROT_NONE,
+                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | fresh, -1, 0);
+    if (stub == nullptr || common == nullptr || reserve == nullptr)
+        return fail("the fixed addresses of this test are taken: {}", std::strerror(errno));
+    u8* const view = map(0, code_size + layout::data_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, file.get(), 0);
+    bool ok = view != nullptr &&
+              map(layout::code_begin, code_size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, file.get(), 0) != nullptr;
+    for (u64 i = 0; i < layout::data_pages; ++i) {
+        const bool writable = layout::data_kinds[i] != layout::PageKind::read_only;
+        ok = ok && map(layout::data_begin + i * page_size, page_size, PROT_READ | (writable ? PROT_WRITE : 0),
+                       MAP_SHARED | MAP_FIXED | MAP_POPULATE, file.get(), code_size + i * page_size) != nullptr;
+    }
+    if (!ok) return fail("mmap: {}", std::strerror(errno));
+    n->m_code = {view, code_size};
+    n->m_data = {view + code_size, layout::data_size};
+
+    const Stub assembled(stub);
+    leave_address = assembled.leave_address();
+    for (u64 i = 0; i < stop_count; ++i) stop_addresses[i] = assembled.stop_address(i);
+    if (::mprotect(stub, stub_size, PROT_READ | PROT_EXEC) != 0) return fail("mprotect: {}", std::strerror(errno));
+
+    stack_t stack{};
+    stack.ss_sp = signal_stack;
+    stack.ss_size = sizeof signal_stack;
+    VERIFY(::sigaltstack(&stack, nullptr) == 0);
+    struct sigaction action {};
+    action.sa_sigaction = handle;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+    sigemptyset(&action.sa_mask);
+    for (const int number : handled) VERIFY(::sigaction(number, &action, &previous[number]) == 0);
+    return n;
+}
+
+NativeCpu::~NativeCpu() {
+    if (!m_code.empty()) {
+        for (const int number : handled) ::sigaction(number, &previous[number], nullptr);
+        stack_t stack{};
+        stack.ss_flags = SS_DISABLE;
+        ::sigaltstack(&stack, nullptr);
+    }
+    for (std::size_t i = m_mappings.size(); i-- > 0;) ::munmap(m_mappings[i], m_sizes[i]);
+}
+
+void NativeCpu::load(const Program& program) {
+    const auto place = [this](u64 address, const void* bytes, std::size_t size) {
+        VERIFY(address >= layout::code_begin && address + size <= layout::code_end);
+        std::memcpy(m_code.data() + (address - layout::code_begin), bytes, size);
+    };
+    for (const Bytes& b : program.code) place(b.address, b.content.data(), b.content.size());
+    VERIFY(program.stops.size() <= stop_count);
+    for (std::size_t i = 0; i < program.stops.size(); ++i) {
+        u8 jump[native_stop_size] = {0xff, 0x25};
+        std::memcpy(jump + 6, &stop_addresses[i], sizeof stop_addresses[i]);
+        place(program.stops[i], jump, sizeof jump);
+    }
+}
+
+Outcome NativeCpu::run(const Program& program, MachineState& state) {
+    Shared& s = shared();
+    std::memcpy(s.gpr, state.gpr, sizeof s.gpr);
+    s.fs_base = state.fs_base;
+    s.gs_base = state.gs_base;
+    s.extended = state.extended;
+    s.stop = stop_count;
+    const u64 frame[] = {program.rip, layout::user_cs, state.rflags | processor::rflags::if_, state.gpr[processor::rsp],
+                         layout::user_ss};
+    std::memcpy(s.iret_frame, frame, sizeof frame);
+    s.running = 1;
+    // SAFETY: assembled by Stub as a function without arguments that keeps what the ABI says is kept.
+    reinterpret_cast<void (*)()>(stub_address)();
+    const bool faulted = s.running == 0;
+    s.running = 0;
+    std::memcpy(state.gpr, s.gpr, sizeof s.gpr);
+    state.rflags = s.rflags;
+    state.fs_base = s.fs_base;
+    state.gs_base = s.gs_base;
+    state.extended = s.extended;
+
+    Outcome out;
+    if (faulted) {
+        out.kind = Outcome::Kind::faulted;
+        out.rip = s.fault_rip;
+        out.vector = static_cast<u8>(s.fault_vector);
+        out.error_code = static_cast<u32>(s.fault_error);
+        if (out.vector == static_cast<u8>(processor::Vector::pf)) out.cr2 = s.fault_cr2;
+    } else if (s.stop < program.stops.size()) {
+        out.kind = Outcome::Kind::stopped;
+        out.rip = program.stops[s.stop];
+    } else {
+        out.note = fmt::format("stop {} of {}", s.stop, program.stops.size());
+    }
+    return out;
+}
+
+} // namespace gnomon::test
