@@ -98,7 +98,8 @@ class MemoryReader {
 public:
     virtual ~MemoryReader() = default;
     /// Copies `out.size()` bytes from the user address. @return false if any of them is absent or
-    /// not user memory; `out` is then unspecified.
+    /// not user memory; `out` is then unspecified. Memory is present or absent by whole 4 KiB
+    /// pages.
     [[nodiscard]] virtual bool read(u64 address, std::span<std::byte> out) = 0;
 };
 

@@ -248,7 +248,7 @@ TEST(Pairing, CommandNamesAreHarmless) {
     const TaskId evil = task(9, "x] \n[pid 1");
     b.in(evil, "getpid");
     b.out(evil, "getpid", 9);
-    EXPECT_EQ(b.text(), "[pid 9 x\\135 \\012[pid 1] getpid()        = 9\n");
+    EXPECT_EQ(b.text(), "[pid 9 x\\135 \\012[pid 1] getpid()       = 9\n");
 }
 
 TEST(Pairing, FilterCountsWhatItHides) {

@@ -143,6 +143,8 @@ void sys_shmat(CallFormatter&);
 void sys_ipc_get(CallFormatter&);
 void sys_ipc_control(CallFormatter&);
 void sys_ipc(CallFormatter&);
+void sys_msgsnd(CallFormatter&);
+void sys_msgrcv(CallFormatter&);
 void semaphore_operations(CallFormatter&, u64);
 
 void sys_execve(CallFormatter&);
@@ -193,6 +195,7 @@ void sys_clock_nanosleep_time64(CallFormatter&);
 void sys_time(CallFormatter&);
 void sys_adjtimex(CallFormatter&);
 
+void sys_socketcall(CallFormatter&);
 void sys_socket(CallFormatter&);
 void sys_socketpair(CallFormatter&);
 void sys_bind(CallFormatter&);

@@ -76,6 +76,15 @@ void mempolicy_mode(CallFormatter& f, u32 value) {
     f.name(flags::mempolicy_mode, value);
 }
 
+/// struct msgbuf: the type, a word, and the text.
+void message_buffer(CallFormatter& f, u64 address, u64 size) {
+    const std::optional<u64> type = address == 0 ? std::nullopt : f.read_word(address);
+    if (!type) return f.pointer(address);
+    f.print("{{mtype={}, mtext=", f.as_signed(*type));
+    f.bytes(address + f.word_size(), size);
+    f.put('}');
+}
+
 } // namespace
 
 void sys_mmap(CallFormatter& f) {
@@ -182,6 +191,22 @@ void sys_ipc_control(CallFormatter& f) {
     const unsigned last = f.call().row->arity - 1u;
     f.argument(last);
     f.pointer(f.arg(last));
+}
+
+void sys_msgsnd(CallFormatter& f) {
+    if (!f.entering()) return;
+    f.print_argument(0);
+    f.argument(1);
+    message_buffer(f, f.arg(1), f.arg(2));
+    f.print_arguments(2, 3);
+    f.finish();
+}
+
+void sys_msgrcv(CallFormatter& f) {
+    if (f.entering()) return f.print_argument(0);
+    f.argument(1);
+    f.failed() ? f.pointer(f.arg(1)) : message_buffer(f, f.arg(1), static_cast<u64>(f.result()));
+    f.print_arguments(2, 4);
 }
 
 /// semop's array; the count is in argument 2.

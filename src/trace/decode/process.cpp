@@ -208,7 +208,7 @@ void futex(CallFormatter& f, StructPrinter timeout) {
         number(2);
         for (unsigned i = 3; i < 6; ++i) {
             f.argument(i);
-            f.hex(i == 5 ? f.arg32(i) : f.arg(i));
+            i == 5 ? f.hex(f.arg32(i)) : f.pointer(f.arg(i));
         }
     }
 }
@@ -564,7 +564,8 @@ void user_id16(CallFormatter& f, u64 address) {
 void rlimit(CallFormatter& f, u64 address) {
     std::array<u64, 2> w{};
     if (f.fetch_words(address, w))
-        limits(f, w[0], w[1], f.compat() ? u64{~u32{0}} : ~u64{0}, "RLIM_INFINITY");
+        f.compat() ? limits(f, w[0], w[1], ~u32{0}, "RLIM_INFINITY")
+                   : limits(f, w[0], w[1], ~u64{0}, "RLIM64_INFINITY");
 }
 
 void rlimit64(CallFormatter& f, u64 address) {

@@ -198,7 +198,7 @@ void signal_fields(Text& out, const SignalDelivered& s) {
             fmt::format_to(to, "{}", s.error);
     }
     constexpr i32 si_user = 0, si_kernel = 0x80, si_queue = -1, si_timer = -2, si_mesgq = -3,
-                  si_tkill = -6;
+                  si_asyncio = -4, si_sigio = -5, si_tkill = -6;
     switch (s.code) {
     case si_user:
     case si_tkill: put_sender(out, s); break;
@@ -208,8 +208,10 @@ void signal_fields(Text& out, const SignalDelivered& s) {
         fmt::format_to(to, ", si_overrun={}", s.overrun);
         put_value(out, s);
         break;
+    case si_sigio: fmt::format_to(to, ", si_band={}, si_fd={}", s.band, s.fd); break;
     case si_queue:
     case si_mesgq:
+    case si_asyncio:
         put_sender(out, s);
         put_value(out, s);
         break;

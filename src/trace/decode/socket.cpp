@@ -381,6 +381,17 @@ void socket_address(CallFormatter& f, u64 address, u64 length) {
     print_address(f, std::span<const std::byte>(raw).first(size));
 }
 
+void sys_socketcall(CallFormatter& f) {
+    if (!f.entering()) return;
+    f.argument(0);
+    if (const Flag* call = find_flag(flags::socketcall, f.arg32(0)))
+        f.put(call->name);
+    else
+        f.decimal(f.arg_int(0));
+    f.print_argument(1);
+    f.finish();
+}
+
 void sys_socket(CallFormatter& f) {
     if (!f.entering()) return;
     f.print_argument(0);
