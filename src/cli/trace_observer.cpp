@@ -117,6 +117,10 @@ public:
         event.result = exit.result;
         event.abi = exit.compat ? trace::Abi::i386 : trace::Abi::x86_64;
         event.number = static_cast<u64>(exit.original_number);
+        // The numbering is known for sure only to the entry: INT 0x80 may come from 64-bit code.
+        if (!m_filter.wants(trace::Abi::x86_64, event.number) &&
+            !m_filter.wants(trace::Abi::i386, event.number))
+            return;
         event.timestamp_ns = epoch(exit.time_ns);
         event.cpu = exit.cpu;
         event.child_return = exit.result == 0 && makes_task(event.number, exit.compat);

@@ -148,12 +148,17 @@ Result<> VirtualMachine::boot() {
 // ---------------------------------------------------------------- the loop
 
 Result<RunOutcome> VirtualMachine::run() {
+    const auto ended = [this](RunEnd end) {
+        if (m_interposer != nullptr) m_interposer->drain_ring(); // logged since the last report
+        RunOutcome outcome{end, {}};
+        if (end == RunEnd::triple_fault) outcome.processor_state = state_text();
+        return outcome;
+    };
     for (;;) {
-        if (m_resources.stop.load()) return RunOutcome{RunEnd::stopped, {}};
+        if (m_resources.stop.load()) return ended(RunEnd::stopped);
         if (const auto request = m_board->power_request())
-            return RunOutcome{*request == platform::PowerRequest::power_off ? RunEnd::power_off
-                                                                            : RunEnd::reset,
-                              {}};
+            return ended(*request == platform::PowerRequest::power_off ? RunEnd::power_off
+                                                                       : RunEnd::reset);
         if (m_events->input_seen() || m_input_waits) pump_serial();
         prepare_events();
         const Exit exit = m_processor->enter();
@@ -161,11 +166,7 @@ Result<RunOutcome> VirtualMachine::run() {
         const auto end = handle(exit);
         if (m_resources.options.check_shadow != 0)
             if (auto checked = check_shadow(); !checked) return tl::unexpected(checked.error());
-        if (end) {
-            RunOutcome outcome{*end, {}};
-            if (*end == RunEnd::triple_fault) outcome.processor_state = state_text();
-            return outcome;
-        }
+        if (end) return ended(*end);
     }
 }
 
@@ -195,7 +196,11 @@ void VirtualMachine::prepare_events() {
         m_board_touched = false;
     }
     // An instruction under way (I/O data, an event, the substitute handler) is completed first.
-    if (cb.io_data_valid || cb.monitor_mode || cb.injection.kind != Injection::Kind::none) return;
+    // What waits meanwhile has the processor come back for it: it may be the last kick there is.
+    if (cb.io_data_valid || cb.monitor_mode || cb.injection.kind != Injection::Kind::none) {
+        if (m_board->interrupt_pending(0)) cb.interrupt_window = true;
+        return;
+    }
     if (m_board->nmi_pending(0) && !cb.nmi_blocked && !cb.interrupt_shadow) {
         m_board->take_nmi(0);
         cb.injection = {};
@@ -329,6 +334,7 @@ void VirtualMachine::handle_page_fault(const Exit& exit) {
     const Injection first = cb.injection;
     inject(Vector::pf, outcome.error_code, exit.gva.value());
     if (!exit.during_delivery) return;
+    cb.state.cr2 = exit.gva.value(); // a #DF made of it does not carry the address
     if (const auto combined = processor::soft::combine_exceptions(first, cb.injection))
         cb.injection = *combined;
     else

@@ -161,6 +161,10 @@ public:
         return false;
     }
 
+    /// Whether this phase has printed so much that arrays end here: arrays of arrays of strings
+    /// would otherwise let one call of the guest fill the disk.
+    [[nodiscard]] bool exhausted() const { return m_out.size() - m_begin > text_budget; }
+
     // Bytes behind an address.
     void bytes(u64 address, u64 length, bool as_hex = false);
     void c_string(u64 address, u32 limit);
@@ -180,7 +184,7 @@ public:
         for (u64 i = 0; i < count; ++i) {
             const u64 at = address + i * size;
             if (at < address) break;
-            if (i >= m_string_limit) {
+            if (i >= m_string_limit || exhausted()) {
                 put(", ...");
                 put(']');
                 return;
@@ -205,7 +209,10 @@ private:
                kind == ArgKind::string_out || kind == ArgKind::out || kind == ArgKind::in_out;
     }
 
+    static constexpr size_t text_budget = size_t{256} << 10; ///< bytes
+
     Text& m_out;
+    size_t m_begin = m_out.size();
     MemoryReader& m_memory;
     CallState& m_call;
     u32 m_string_limit;

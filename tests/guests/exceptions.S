@@ -86,17 +86,17 @@ faults:
         movabs rsi, 0x7ffffffffffd
 1:      mov eax, [rsi]
         EXPECT_FAULT 13, 0, 1b
-        CASE "#GP read that wraps into the address space"
+        CASE "a read that wraps to address 0 faults in its first page"
         mov rsi, -2
 1:      mov eax, [rsi]
-        EXPECT_FAULT 14, 0, 1b
+        EXPECT_FAULT 14, 0, 1b, -2
         CASE "#SS read by RBP at a non-canonical address"
         movabs rbp, 0x800000000000
 1:      mov eax, [rbp]
         EXPECT_FAULT 12, 0, 1b
+        // The handler of these needs a stack of its own.
+        mov byte ptr [idt + 16 * 12 + 4], 2
         CASE "#SS push at a non-canonical address"
-        movabs rsp, 0x800000000010
-        nop
         movabs rsp, 0x8000000000000000
 1:      push rax
         EXPECT_FAULT 12, 0, 1b
@@ -109,6 +109,7 @@ faults:
         movabs rsp, 0x8000000000000000
 1:      call faults
         EXPECT_FAULT 12, 0, 1b
+        mov byte ptr [idt + 16 * 12 + 4], 0
         CASE "#SS leave at a non-canonical address"
         movabs rbp, 0x8000000000000000
 1:      leave
@@ -462,7 +463,7 @@ stacks:
         lea rax, [user_stack_top + USER]
         CHECK_EQ "pushed RSP", [rec_rsp], rax
         CHECK_EQ "pushed RFLAGS", [rec_rflags], 0x10ad7
-        CASE "a page fault while the frame is pushed is a #DF only for a page fault"
+        CASE "a page fault while the frame of a #UD is pushed stays a page fault"
         mov rax, [tss + 4]
         mov [variable], rax
         mov eax, WIN + 0x1000

@@ -2,8 +2,8 @@
 /// @file What the bare-metal test guests share: the layout of their address space and the macros that state a case.
 ///
 /// A case is CASE "name", the instructions, and one or more checks. An exception or interrupt without a hook ends the
-/// case: the runtime records it and goes on at the first check, at CPL 0 with the stack pointer of CASE. So a case that
-/// fails never stops the others. Numeric labels 97 to 99 belong to the macros.
+/// case: the runtime records it and goes on at the first check, at CPL 0 with the stack pointer of CASE and the other
+/// registers of the event (EXPECT_FAULT changes RAX). So a case that fails never stops the others. Numeric labels 97 to 99 belong to the macros.
 #pragma once
 
         .intel_syntax noprefix
@@ -113,7 +113,8 @@
 .macro EXPECT_FAULT vector:req, error:req, rip_label:req, cr2=ANY_CR2
 99:     mov qword ptr [want_vector], \vector
         mov qword ptr [want_error], \error
-        mov qword ptr [want_rip], offset \rip_label
+        movabs rax, offset \rip_label
+        mov [want_rip], rax
         mov rax, \cr2
         mov [want_cr2], rax
         call check_fault
@@ -169,10 +170,14 @@
         iretq
 .endm
 
-/// Page `index` of WIN becomes `page` with `flags`. Keeps every register.
+/// Page `index` of WIN becomes `page` with `flags`, or not present with `MAP index, 0, 0`. Keeps the registers.
 .macro MAP index:req, page:req, flags:req
         mov [rax_scratch], rax
+        .ifc \page,0
+        mov eax, 0
+        .else
         movabs rax, offset \page + \flags
+        .endif
         mov [win_table + 8 * (\index)], rax
         mov eax, WIN + 4096 * (\index)
         invlpg [rax]

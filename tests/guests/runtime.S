@@ -221,7 +221,7 @@ event:
         test rax, rax
         jz 3f
         call rax
-        pop rax
+5:      pop rax
         pop rcx
         pop rdx
         pop rbx
@@ -252,12 +252,15 @@ event:
         mov ecx, KDATA
         mov ds, ecx
         mov es, ecx
-        push KDATA
-        push [resume_rsp]
-        push 2
-        push KCODE
-        push rax
-        iretq
+        // On to the check, with the registers of the event.
+        mov rsi, [rec_frame]
+        mov [rsi + FRAME_RIP], rax
+        mov qword ptr [rsi + FRAME_CS], KCODE
+        mov qword ptr [rsi + FRAME_RFLAGS], 2
+        mov rax, [resume_rsp]
+        mov [rsi + FRAME_RSP], rax
+        mov qword ptr [rsi + FRAME_SS], KDATA
+        jmp 5b
 4:      mov esp, offset stack_top
         mov esi, offset text_unexpected
         call print

@@ -6,7 +6,6 @@
 #include <cstring>
 #include <fnmatch.h>
 #include <fstream>
-#include <unordered_map>
 
 namespace gnomon::test {
 
@@ -205,7 +204,7 @@ std::string Sample::text() const {
     ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
     char line[256];
     ZydisFormatterFormatInstruction(&formatter, &decoded.z, decoded.operands, decoded.z.operand_count_visible, line,
-                                    sizeof line, address);
+                                    sizeof line, address, nullptr);
     std::string hex;
     for (const u8 b : bytes) hex += fmt::format("{:02x} ", b);
     return fmt::format("{:#x}: {:<40}{}", address, hex, line);
@@ -224,8 +223,6 @@ bool FormList::decode(Sample& s) const {
 
 /// Adds `e` to its form if the table permits it. Zydis decides what the bytes mean.
 void FormList::consider(const Encoding& e) {
-    static std::unordered_map<std::string, std::size_t> index;
-    if (m_forms.empty()) index.clear();
     u8 bytes[24] = {};
     unsigned n = 0;
     const auto put = [&](unsigned b) { bytes[n++] = static_cast<u8>(b); };
@@ -255,20 +252,22 @@ void FormList::consider(const Encoding& e) {
     Encoding encoding = e;
     encoding.has_modrm = (d.z.attributes & ZYDIS_ATTRIB_HAS_MODRM) != 0;
     if (!encoding.has_modrm) {
-        if (e.memory || e.reg != 0 || e.rm != 0) return;
+        if (e.memory || e.reg != 0 || e.rm != (e.vex ? 8 : 0)) return;
     } else if (e.memory != (d.z.raw.modrm.mod != 3)) {
         return;
     }
     const std::string key = key_of(d);
-    const auto [it, fresh] = index.try_emplace(key, m_forms.size());
+    const auto [it, fresh] = m_index.try_emplace(key, m_forms.size());
     if (fresh) {
         m_forms.push_back({});
         m_forms.back().key = key;
         m_forms.back().mnemonic = d.z.mnemonic;
         m_forms.back().action = d.disposition.action;
     }
-    auto& list = m_forms[it->second].encodings;
-    if (list.size() < encodings_per_form) list.push_back(encoding);
+    Form& form = m_forms[it->second];
+    ++form.found;
+    if (form.encodings.size() < encodings_per_form) form.encodings.push_back(encoding);
+    else if (const u64 at = m_choice.below(form.found); at < encodings_per_form) form.encodings[at] = encoding;
 }
 
 void FormList::enumerate() {
@@ -309,6 +308,7 @@ void FormList::enumerate() {
                         e.w = w, e.l = l;
                         with_modrm(e, 9);
                     }
+    m_index.clear();
     std::ranges::sort(m_forms, {}, &Form::key);
 }
 

@@ -7,6 +7,7 @@
 #include "random.h"
 
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 namespace gnomon::test {
@@ -28,6 +29,7 @@ struct Form {
     ZydisMnemonic mnemonic = ZYDIS_MNEMONIC_INVALID;
     processor::soft::Action action = processor::soft::Action::refuse;
     std::vector<Encoding> encodings;
+    u64 found = 0; ///< encodings, of which `encodings` is a sample
     u64 cases = 0; ///< how often it was exercised
 };
 
@@ -67,6 +69,8 @@ private:
     processor::soft::FeatureSet m_features;
     processor::soft::Decoder m_decoder;
     std::vector<Form> m_forms;
+    std::unordered_map<std::string, std::size_t> m_index; ///< of m_forms, by key, while they are found
+    Random m_choice{1};
 };
 
 /// Patterns of forms that are not compared, each with its reason: lines "pattern # reason", `*` matches anything.

@@ -129,6 +129,8 @@ void GuestCpu::build_system() {
     const u64 kernel_code = u64{0x00af9b} << 40 | 0xffff;
     put(gdt + kernel_cs, &kernel_code, sizeof kernel_code);
     put(tss + 4, &stack_top, sizeof stack_top); // RSP0
+    constexpr u16 no_io_bitmap = 0xffff;
+    put(tss + 0x66, &no_io_bitmap, sizeof no_io_bitmap);
 
     m_buffer.resize(4096);
     processor::ControlBlock& cb = m_processor->control_block();

@@ -52,7 +52,7 @@ public:
         swap_base(0xc8, offsetof(Shared, host_gs), offsetof(Shared, gs_base));
         mov(eax, 7);
         xor_(edx, edx);
-        xrstor64(ptr[std::size_t{shared_address + offsetof(Shared, extended)}]);
+        extended_state(5); // XRSTOR64
         for (unsigned i = 0; i < 16; ++i)
             if (i != processor::rsp) mov(all[i], at(offsetof(Shared, gpr) + 8 * i));
         // IRET loads RSP, RFLAGS and RIP at once and serialises, as code that was just written through another mapping
@@ -62,7 +62,7 @@ public:
 
         for (u64 i = 0; i < stop_count; ++i) {
             m_stops[i] = reinterpret_cast<u64>(getCurr());
-            mov(qword[std::size_t{shared_address + offsetof(Shared, stop)}], static_cast<u32>(i));
+            mov(qword[Xbyak::RegExp(std::size_t{shared_address + offsetof(Shared, stop)})], static_cast<u32>(i));
             jmp(m_leave, T_NEAR);
         }
         L(m_leave);
@@ -78,7 +78,7 @@ public:
         swap_base(0xc8, offsetof(Shared, gs_base), offsetof(Shared, host_gs));
         mov(eax, 7);
         xor_(edx, edx);
-        xsave64(ptr[std::size_t{shared_address + offsetof(Shared, extended)}]);
+        extended_state(4); // XSAVE64
         fninit();
         mov(dword[rsp - 8], 0x1f80);
         ldmxcsr(dword[rsp - 8]);
@@ -90,7 +90,12 @@ public:
     [[nodiscard]] u64 stop_address(u64 i) const { return m_stops[i]; }
 
 private:
-    Xbyak::Address at(std::size_t offset) { return qword[std::size_t{shared_address + offset}]; }
+    Xbyak::Address at(std::size_t offset) { return qword[Xbyak::RegExp(std::size_t{shared_address + offset})]; }
+    /// REX.W 0F AE /op on Shared::extended, by absolute address.
+    void extended_state(unsigned op) {
+        db(0x48), db(0x0f), db(0xae), db(op << 3 | 4), db(0x25);
+        dd(static_cast<u32>(shared_address + offsetof(Shared, extended)));
+    }
     /// Saves the FS (0xc0) or GS (0xc8) base and loads another. RDFSBASE, WRFSBASE: F3 REX.W 0F AE /0../3.
     void swap_base(u8 modrm, std::size_t save, std::size_t load) {
         db(0xf3), db(0x48), db(0x0f), db(0xae), db(modrm);

@@ -70,7 +70,8 @@ u64 hostile_value(std::mt19937_64& random) {
     }
 }
 
-void attack(const TraceOptions& options, unsigned rounds, u64 seed) {
+void attack(const TraceOptions& options, unsigned rounds, u64 seed,
+            u64 bytes_per_call = 64 * 1024) {
     std::mt19937_64 random(seed);
     CountingSink sink;
     sink.utf8 = options.json;
@@ -117,8 +118,8 @@ void attack(const TraceOptions& options, unsigned rounds, u64 seed) {
     EXPECT_EQ(c.entered, c.returned + c.never_return + c.lost_returns + c.in_progress);
     EXPECT_EQ(sink.unprintable, 0u);
     // A call can make the tracer read and print only so much.
-    EXPECT_LT(memory.bytes() / calls, 64u * 1024);
-    EXPECT_LT(sink.bytes / calls, 64u * 1024);
+    EXPECT_LT(memory.bytes() / calls, bytes_per_call);
+    EXPECT_LT(sink.bytes / calls, bytes_per_call);
 }
 
 TEST(Hostile, Text) { attack({}, 6, 1); }
@@ -134,7 +135,9 @@ TEST(Hostile, LongAndShortStrings) {
     o.string_limit = 0;
     attack(o, 2, 3);
     o.string_limit = 300;
-    attack(o, 1, 4);
+    attack(o, 1, 4, 256 * 1024);
+    o.string_limit = 100000;
+    attack(o, 1, 6, 1024 * 1024);
 }
 
 TEST(Hostile, HugeStringLimitIsBounded) {

@@ -111,7 +111,9 @@ bool BlockEmitter::refused_by_mode(const DecodedInstruction& d) {
     // These of the SSE sets touch no vector state, and CRC32 and POPCNT are integer instructions.
     if (d.z.mnemonic == ZYDIS_MNEMONIC_MOVNTI || d.z.mnemonic == ZYDIS_MNEMONIC_CRC32) needed = 0;
     if (needed == 0 || m_mode.has(needed)) return false;
-    emit_helper(d.compact, m_mode.has(Mode::task_switched) ? raise_nm : raise_ud, false);
+    // CR0.EM makes x87 instructions raise #NM, and all others #UD.
+    const bool x87 = needed == Mode::fpu && d.disposition.feature != Feature::mmx;
+    emit_helper(d.compact, x87 || m_mode.has(Mode::task_switched) ? raise_nm : raise_ud, false);
     return true;
 }
 

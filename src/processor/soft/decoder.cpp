@@ -202,11 +202,19 @@ DecodeStatus Decoder::decode(std::span<const u8> bytes, Mode mode, u16 page_offs
         return DecodeStatus::ok;
     }
     if (status == ZYDIS_STATUS_NO_MORE_DATA && length < 15) return DecodeStatus::truncated;
+    // SDM vol. 3A section 6.15, interrupt 13: longer than 15 bytes.
+    const bool too_long =
+        status == ZYDIS_STATUS_NO_MORE_DATA || status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG;
+    out.z = {};
     out.compact = {};
     out.compact.page_offset = page_offset;
     out.compact.length = 1;
     out.compact.code64 = mode.has(Mode::code64);
     out.disposition = {};
+    if (too_long) {
+        out.disposition.action = Action::helper_end;
+        out.disposition.helper = raise_gp;
+    }
     out.flags_read = rflags::arithmetic;
     out.flags_written = 0;
     out.z.length = 1;

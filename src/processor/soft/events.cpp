@@ -188,13 +188,14 @@ HelperResult deliver_event(Cpu& cpu) {
         .ext = software ? 0 : error_ext,
         .return_rip = cpu.cb.state.code64() ? return_rip : return_rip & 0xffffffff,
     };
+    // Before delivery: the handler of a #DF that comes of it reads the address too.
+    if (exception && event.vector == static_cast<u8>(Vector::pf)) cpu.cb.state.cr2 = injection.cr2;
     const HelperResult result = deliver(cpu, event);
     if (result != HelperResult::dispatch) {
         if (cpu.pending.kind == Pending::Kind::exit) cpu.exit.during_delivery = true;
         return result;
     }
     if (injection.kind == Kind::nmi) cpu.cb.nmi_blocked = true;
-    if (exception && event.vector == static_cast<u8>(Vector::pf)) cpu.cb.state.cr2 = injection.cr2;
     cpu.cb.injection = {};
     return result;
 }

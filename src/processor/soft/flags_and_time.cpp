@@ -203,4 +203,6 @@ HelperResult vmcall(Cpu& cpu, const Instruction& insn) {
 
 HelperResult raise_ud(Cpu& cpu, const Instruction&) { return cpu.raise(Vector::ud); }
 
+HelperResult raise_gp(Cpu& cpu, const Instruction&) { return cpu.raise(Vector::gp, 0); }
+
 } // namespace gnomon::processor::soft

@@ -79,6 +79,7 @@ HelperResult rdpid(Cpu&, const Instruction&);
 HelperResult rdpmc(Cpu&, const Instruction&);
 HelperResult vmcall(Cpu&, const Instruction&); ///< #UD outside monitor mode
 HelperResult raise_ud(Cpu&, const Instruction&);
+HelperResult raise_gp(Cpu&, const Instruction&); ///< #GP(0)
 
 // port_io.cpp
 HelperResult in(Cpu&, const Instruction&);

@@ -201,7 +201,7 @@ void leave_for_page_fault(Cpu& cpu, Gva gva, u32 error_code, bool implicit_super
     cpu.pending = {Pending::Kind::exit, Vector::pf, false, 0, 0};
 }
 
-bool mmio_read(Cpu& cpu, Gpa gpa, u8* out, u32 size, u32 earlier, bool last) {
+bool mmio_read(Cpu& cpu, Gpa gpa, u8* out, u32 size, u32 earlier) {
     ControlBlock& cb = cpu.cb;
     if (cpu.mmio_rip != cb.state.rip)
         cpu.mmio_have = 0; // another instruction: the parts of an abandoned read are void
@@ -216,7 +216,6 @@ bool mmio_read(Cpu& cpu, Gpa gpa, u8* out, u32 size, u32 earlier, bool last) {
     }
     if (cpu.mmio_have >= end) {
         std::memcpy(out, cpu.mmio_data + earlier, size);
-        if (last) cpu.mmio_have = 0;
         return true;
     }
     cpu.exit = {};

@@ -62,10 +62,9 @@ void leave_for_page_fault(Cpu& cpu, Gva gva, u32 error_code, bool implicit_super
 
 /// Reads from MMIO, piece by piece: false until the monitor has supplied the last piece (pending
 /// says which is wanted).
-/// Of an access in several parts, `earlier` is how many bytes come before this part, `last` whether
-/// none comes after it; earlier + size is at most a page.
-[[nodiscard]] bool mmio_read(Cpu& cpu, Gpa gpa, u8* out, u32 size, u32 earlier = 0,
-                             bool last = true);
+/// `earlier` is how many bytes of the same access lie before these, on another page; earlier + size
+/// is at most 4096. Whoever has all of an access sets Cpu::mmio_have to 0.
+[[nodiscard]] bool mmio_read(Cpu& cpu, Gpa gpa, u8* out, u32 size, u32 earlier);
 /// Takes the data that the monitor supplied. A monitor that waits for the interrupt window could not
 /// inject while they were under way: translated code is to look up after this instruction.
 inline u64 take_io_data(Cpu& cpu) {

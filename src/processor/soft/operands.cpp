@@ -147,7 +147,11 @@ bool NewStackFrame::probe(Cpu& cpu, AccessMode mode, u32 ext) const {
         cpu.raise(Vector::ss, ext);
         return false;
     }
-    return cpu.probe_write(Gva(m_rsp), m_size, mode);
+    if (cpu.probe_write(Gva(m_rsp), m_size, mode)) return true;
+    // The fault is that of the first push that fails; they go downwards.
+    for (u64 offset = m_size; offset != 0; offset -= 8)
+        if (!cpu.probe_write(Gva(m_rsp + offset - 8), 8, mode)) return false;
+    return true;
 }
 
 bool NewStackFrame::write(Cpu& cpu, AccessMode mode) const {

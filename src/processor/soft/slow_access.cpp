@@ -101,10 +101,11 @@ int resolve_access(Cpu& cpu, Gva address, AccessSite& site, u32 commit_thunk) {
                 const u32 piece = n == 0 ? first : second_size;
                 if (slow.host[n] != nullptr)
                     std::memcpy(to, slow.host[n], piece);
-                else if (site.read && !mmio_read(cpu, slow.gpa[n], to, piece))
+                else if (site.read && !mmio_read(cpu, slow.gpa[n], to, piece, n == 0 ? 0 : first))
                     return static_cast<int>(Leave::fault);
             }
         }
+        cpu.mmio_have = 0;
         std::memcpy(line, content, size);
         std::memcpy(slow.before, content, size);
         if (!site.write) return go_on(cpu, site.cont, 0, line);

@@ -341,6 +341,8 @@ Exit SoftProcessor::enter() {
     const auto leave = [&] {
         merge_flags(cpu);
         export_extended_state(cpu);
+        // The x87 unit as C++ expects it: empty, masked, nothing of the guest's pending.
+        asm volatile("fninit");
         return cpu.exit;
     };
     const auto leave_for = [&](ExitReason reason) {

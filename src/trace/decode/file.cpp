@@ -484,8 +484,8 @@ void sys_getdents(CallFormatter& f) {
         const auto total = static_cast<u64>(f.result());
         u64 offset = 0;
         u64 count = 0;
-        // A record is never shorter than its header; a directory buffer of 16 MiB has room for all.
-        constexpr u64 limit = u64{16} << 20;
+        // A record is never shorter than its header; no C library reads more than 1 MiB at once.
+        constexpr u64 limit = u64{1} << 20;
         while (offset < total && offset < limit) {
             u16 length = 0;
             if (!f.read_object(f.arg(1) + offset + length_at, length) || length < length_at + 3)

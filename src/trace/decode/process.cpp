@@ -18,7 +18,7 @@ namespace {
 // --- execve
 // -----------------------------------------------------------------------------------------
 
-constexpr u64 vector_limit = u64{1} << 20; ///< environment variables counted
+constexpr u64 vector_limit = u64{1} << 16; ///< environment variables counted
 
 void argument_vector(CallFormatter& f, u64 address) {
     if (address == 0) return f.put("NULL");
@@ -33,7 +33,7 @@ void argument_vector(CallFormatter& f, u64 address) {
         }
         if (*at == 0) return f.put(i == 0 ? "[]" : "]");
         f.put(i == 0 ? "[" : ", ");
-        if (i >= f.string_limit()) return f.put("...]");
+        if (i >= f.string_limit() || f.exhausted()) return f.put("...]");
         f.c_string(*at, f.string_limit());
     }
 }
