@@ -83,8 +83,9 @@ std::vector<CpuidLeaf> guest_cpuid(u64 tsc_hz, u32 apic_id) {
     if (!avx) ebx7 &= ~bit(5);
     const u32 ecx7 = bit(2) | bit(22);           // UMIP, RDPID
     const u32 edx7 = bit(4) | bit(26) | bit(29); // FSRM, SPEC_CTRL, ARCH_CAPABILITIES
-    add_sub(7, 0, 0, ebx7, ecx7, edx7);
+    add_sub(7, 0, 2, ebx7, ecx7, edx7);
     add_sub(7, 1, 0, 0, 0, 0);
+    add_sub(7, 2, 0, 0, 0, bit(4)); // BHI_CTRL
     add(0xa, 0, 0, 0, 0); // no performance counters
     add_sub(0xb, 0, 0, 1, 0x100, apic_id);
     add_sub(0xb, 1, 0, 1, 0x201, apic_id);

@@ -65,7 +65,7 @@ bool GuestMsrs::write(u32 index, u64 value) {
     }
     switch (index) {
     case msr::spec_ctrl:
-        if ((value & ~u64{7}) != 0) return false;
+        if ((value & ~(u64{7} | u64{1} << 10)) != 0) return false; // IBRS STIBP SSBD, BHI_DIS_S
         m_spec_ctrl = value;
         return true;
     case msr::pred_cmd: return (value & ~u64{1}) == 0; // a barrier: there is nothing to forget

@@ -24,7 +24,7 @@ static_assert(sizeof(WriteRecord) == 80);
 /// would not fit.
 struct WriteBuffer {
     WriteRecord* records = nullptr;
-    u32 capacity = 0; ///< at least 64
+    u32 capacity = 0; ///< at least 128
     u32 count = 0;
 
     [[nodiscard]] std::span<const WriteRecord> contents() const { return {records, count}; }

@@ -448,7 +448,7 @@ INSTANTIATE_TEST_SUITE_P(
         Variant{"plain", {.arena_bytes = u64{4} << 20, .prefetch = 0, .prefill = false}},
         Variant{"prefetching", {.arena_bytes = u64{4} << 20}},
         Variant{"small_arena",
-                {.arena_bytes = small_arena, .write_buffer_records = 64, .prefetch = 4}},
+                {.arena_bytes = small_arena, .write_buffer_records = 128, .prefetch = 4}},
         Variant{"keyed_tlb",
                 {.arena_bytes = u64{1} << 20, .prefetch = 8, .tlb_keyed_by_root = true}}),
     [](const auto& tested) { return std::string(tested.param.name); });

@@ -35,8 +35,8 @@ constexpr u32 ordinary_write = 1, partial_write = 4, misaligned_write = 32;
 
 Result<std::unique_ptr<ShadowMmu>> ShadowMmu::create(GuestMemory& memory, TlbControl& tlb,
                                                      const ShadowOptions& options) {
-    if (options.write_buffer_records < 64)
-        return usage_error("guest write buffer of {} records: at least 64 are needed",
+    if (options.write_buffer_records < 128)
+        return usage_error("guest write buffer of {} records: at least 128 are needed",
                            options.write_buffer_records);
     if (options.prefetch > table_entries || (options.prefetch & (options.prefetch - 1)) != 0)
         return usage_error("shadow prefetch of {} leaves: 0 or a power of two up to {} is needed",

@@ -41,7 +41,7 @@ namespace gnomon::monitor {
 struct ShadowOptions {
     u64 arena_bytes =
         u64{64} << 20; ///< memory for shadow tables; bookkeeping takes up to twice as much again
-    u32 write_buffer_records = 512; ///< at least 64
+    u32 write_buffer_records = 512; ///< at least 128
     unsigned prefetch =
         16;              ///< leaves filled around a page fault: 0 (off) or a power of two up to 512
     bool prefill = true; ///< make a leaf at once when a record shows that its entry became present

@@ -304,7 +304,7 @@ Block BlockEmitter::finish(u16 guest_length) {
             continue;
         }
         const u16 target = static_cast<u16>(link.offset);
-        const bool polled = target <= m_block_offset;
+        const bool polled = link.polled || target <= m_block_offset;
         if (const u32 entry = m_cache.entry(m_page, target); entry != 0) {
             const Block* block = m_cache.containing(entry);
             Assembler::patch(m_cache, link.jump,

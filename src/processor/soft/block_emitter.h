@@ -26,7 +26,7 @@ public:
     /// A check of the execution hooks before the instruction.
     void emit_hook_check(const DecodedInstruction& d, Helper check);
     /// Continues at `offset`, relative to the page base (it may lie outside the page).
-    void go_to(i64 offset);
+    void go_to(i64 offset, bool polled = false);
     /// Cold parts; returns the finished block with its marks.
     [[nodiscard]] Block finish(u16 guest_length);
     [[nodiscard]] const std::vector<Mark>& marks() const { return m_marks; }
@@ -76,6 +76,7 @@ private:
     struct PendingLink {
         u32 jump; ///< rel32 to bind to the stub
         i64 offset;
+        bool polled = false; ///< also where the branch is forward
     };
 
     Assembler m;

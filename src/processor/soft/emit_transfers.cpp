@@ -17,13 +17,13 @@ void BlockEmitter::leave_with_offset(i64 offset) {
     m.jump_to(m_thunks.dispatch_offset);
 }
 
-void BlockEmitter::go_to(i64 offset) {
+void BlockEmitter::go_to(i64 offset, bool polled) {
     if (m_mode.has(Mode::single)) {
         leave_with_offset(offset);
         return;
     }
     if (offset >= 0 && offset < static_cast<i64>(page_size)) {
-        m_links.push_back({m.jump_later(), offset});
+        m_links.push_back({m.jump_later(), offset, polled});
         return;
     }
     far_jump_to(offset);
@@ -146,7 +146,8 @@ void BlockEmitter::emit_call(const DecodedInstruction& d) {
     stack_lea(h::r15, -static_cast<int>(size));
     end_access(site);
     if (direct) {
-        go_to(next + static_cast<i64>(i.immediate));
+        // Polled: the push may have left an exit to take, or have changed code.
+        go_to(next + static_cast<i64>(i.immediate), true);
         return;
     }
     m.load(h::r13, GNOMON_CPU(branch_target));
