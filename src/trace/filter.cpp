@@ -58,6 +58,22 @@ bool select(Filter::Numbers& numbers, Abi abi, Match&& match) {
     return any;
 }
 
+/// The same for the calls behind socketcall and ipc.
+template <class Match>
+bool select_multiplexed(std::bitset<32>& set, Match&& match) {
+    bool any = false;
+    const auto calls = multiplexed_calls();
+    for (size_t i = 0; i < calls.size() && i < set.size(); ++i) {
+        const SyscallTable::Entry entry{std::string(calls[i].name), nullptr,
+                                        classes_of(calls[i].name)};
+        if (match(entry)) {
+            set.set(i);
+            any = true;
+        }
+    }
+    return any;
+}
+
 struct RegexFree {
     void operator()(regex_t* regex) const {
         ::regfree(regex);
@@ -83,11 +99,20 @@ Result<Regex> compile(std::string_view text) {
 Filter::Filter() : m_beyond(true) {
     m_x86_64.set();
     m_i386.set();
+    m_multiplexed.set();
+}
+
+bool Filter::wants_multiplexed(std::string_view name) const {
+    const auto calls = multiplexed_calls();
+    for (size_t i = 0; i < calls.size(); ++i)
+        if (calls[i].name == name) return m_multiplexed[i];
+    return false;
 }
 
 void Filter::invert() {
     m_x86_64.flip();
     m_i386.flip();
+    m_multiplexed.flip();
     m_beyond = !m_beyond;
 }
 
@@ -104,6 +129,7 @@ Result<> Filter::add(std::string_view item) {
     if (item == "all") {
         m_x86_64.set();
         m_i386.set();
+        m_multiplexed.set();
         m_beyond = true;
         return {};
     }
@@ -117,7 +143,8 @@ Result<> Filter::add(std::string_view item) {
         };
         const bool any64 = select(m_x86_64, Abi::x86_64, match);
         const bool any32 = select(m_i386, Abi::i386, match);
-        return any64 || any32 ? Result<>() : unknown();
+        const bool behind = select_multiplexed(m_multiplexed, match);
+        return any64 || any32 || behind ? Result<>() : unknown();
     }
 
     const NamedClass* named = nullptr;
@@ -133,6 +160,7 @@ Result<> Filter::add(std::string_view item) {
         };
         select(m_x86_64, Abi::x86_64, match);
         select(m_i386, Abi::i386, match);
+        select_multiplexed(m_multiplexed, match);
         return {};
     }
 
@@ -157,9 +185,15 @@ Result<> Filter::add(std::string_view item) {
         return {};
     }
     const auto match = [&](const SyscallTable::Entry& entry) { return entry.name == item; };
+    if (item == "socketcall" && narrow)
+        // By its own name: whatever is behind it.
+        select_multiplexed(m_multiplexed, [](const SyscallTable::Entry& entry) {
+            return (entry.classes & class_network) != 0;
+        });
     const bool any64 = wide && select(m_x86_64, Abi::x86_64, match);
     const bool any32 = narrow && select(m_i386, Abi::i386, match);
-    return any64 || any32 ? Result<>() : unknown();
+    const bool behind = narrow && select_multiplexed(m_multiplexed, match);
+    return any64 || any32 || behind ? Result<>() : unknown();
 }
 
 Result<Filter> Filter::parse(std::string_view expression) {
@@ -186,6 +220,12 @@ Result<Filter> Filter::parse(std::string_view expression) {
         list.remove_prefix(comma + 1);
     }
     if (inverted) filter.invert();
+    // The multiplexers are looked into when one of their calls is wanted.
+    const auto calls = multiplexed_calls();
+    constexpr size_t socketcall_number = 102, ipc_number = 117;
+    for (size_t i = 0; i < calls.size(); ++i)
+        if (filter.m_multiplexed[i])
+            filter.m_i386.set(calls[i].ipc ? ipc_number : socketcall_number);
     return filter;
 }
 

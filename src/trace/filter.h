@@ -28,6 +28,9 @@ public:
         if (number >= SyscallTable::max_number) return m_beyond;
         return abi == Abi::i386 ? m_i386[number] : m_x86_64[number];
     }
+    /// Whether a call behind i386's socketcall or ipc is wanted; wants() is true of these two if
+    /// one is.
+    [[nodiscard]] bool wants_multiplexed(std::string_view name) const;
     /// For the monitor's bitmap in the guest.
     [[nodiscard]] const Numbers& x86_64_numbers() const { return m_x86_64; }
     [[nodiscard]] const Numbers& i386_numbers() const { return m_i386; }
@@ -40,6 +43,7 @@ private:
 
     Numbers m_x86_64;
     Numbers m_i386;
+    std::bitset<32> m_multiplexed; ///< indexed as multiplexed_calls()
     bool m_beyond = false;
 };
 

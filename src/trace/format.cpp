@@ -81,8 +81,7 @@ void append_plain_result(Text& out, i64 result, ResultKind kind, Abi abi) {
     }
 }
 
-// --- phases
-// -----------------------------------------------------------------------------------------
+// --- phases ---
 
 void CallFormatter::generic() {
     const unsigned arity = m_call.row != nullptr ? m_call.row->arity : 6;
@@ -131,8 +130,7 @@ void CallFormatter::append_result(Text& out) const {
     }
 }
 
-// --- arguments
-// --------------------------------------------------------------------------------------
+// --- arguments ---
 
 void CallFormatter::argument(const char* name, const char* type) {
     const bool comma = m_call.printed != 0 && !m_call.separated;
@@ -271,8 +269,7 @@ void CallFormatter::print_value(const ArgSpec& spec, u64 value) {
     }
 }
 
-// --- text
-// -------------------------------------------------------------------------------------------
+// --- text ---
 
 void CallFormatter::decimal(i64 value) {
     const fmt::format_int text(value);
@@ -399,8 +396,7 @@ void CallFormatter::open_flags(u32 value) {
 
 void CallFormatter::clock(u32 value) { name(flags::clock, value); }
 
-// --- memory
-// -----------------------------------------------------------------------------------------
+// --- memory ---
 
 bool CallFormatter::read_words(u64 address, std::span<u64> words) {
     if (!compat()) return read(address, std::as_writable_bytes(words));

@@ -14,8 +14,7 @@ using namespace decode;
 namespace fl = flags;
 using K = ArgKind;
 
-// How a row is written
-// ------------------------------------------------------------------------------
+// --- How a row is written ---
 
 constexpr ArgSpec i(const char* n) { return {n, K::decimal}; }
 constexpr ArgSpec u(const char* n) { return {n, K::unsigned_decimal}; }
@@ -56,8 +55,6 @@ constexpr SyscallRow hexed(const char* name, std::initializer_list<ArgSpec> args
                            CallPrinter custom = nullptr) {
     return row(name, args, custom, ResultKind::hex);
 }
-
-// --------------------------------------------------------------------------------------------------
 
 constexpr SyscallRow common_rows[] = {
     row("_sysctl", {p("args")}),

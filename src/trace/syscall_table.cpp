@@ -341,19 +341,11 @@ constexpr std::string_view creds_names[] = {
     "setfsgid32",  "setfsuid",    "setfsuid32", "setgid",      "setgid32",    "setgroups",
     "setgroups32", "setregid",    "setregid32", "setresgid",   "setresgid32", "setresuid",
     "setresuid32", "setreuid",    "setreuid32", "setuid",      "setuid32"};
-constexpr std::string_view clock_names[] = {"adjtimex",
-                                            "clock_adjtime",
-                                            "clock_adjtime64",
-                                            "clock_getres",
-                                            "clock_getres_time64",
-                                            "clock_gettime",
-                                            "clock_gettime64",
-                                            "clock_settime",
-                                            "clock_settime64",
-                                            "gettimeofday",
-                                            "settimeofday",
-                                            "stime",
-                                            "time"};
+constexpr std::string_view clock_names[] = {
+    "adjtimex",        "clock_adjtime",       "clock_adjtime64",
+    "clock_getres",    "clock_getres_time64", "clock_gettime",
+    "clock_gettime64", "clock_settime",       "clock_settime64",
+    "gettimeofday",    "settimeofday",        "time"};
 constexpr std::string_view pure_names[] = {"getegid", "getegid32", "geteuid", "geteuid32",
                                            "getgid",  "getgid32",  "getpgrp", "getpid",
                                            "getppid", "gettid",    "getuid",  "getuid32"};
@@ -396,6 +388,45 @@ SyscallTable::Entry make_entry(u32 architecture, Abi abi, u64 number, u64 shown)
 }
 
 } // namespace
+
+std::span<const Multiplexed> multiplexed_calls() {
+    static constexpr u8 end = 0xff;
+    static constexpr Multiplexed calls[] = {
+        {"socket", false, 1, {}},
+        {"bind", false, 2, {}},
+        {"connect", false, 3, {}},
+        {"listen", false, 4, {}},
+        {"accept", false, 5, {}},
+        {"getsockname", false, 6, {}},
+        {"getpeername", false, 7, {}},
+        {"socketpair", false, 8, {}},
+        {"send", false, 9, {}},
+        {"recv", false, 10, {}},
+        {"sendto", false, 11, {}},
+        {"recvfrom", false, 12, {}},
+        {"shutdown", false, 13, {}},
+        {"setsockopt", false, 14, {}},
+        {"getsockopt", false, 15, {}},
+        {"sendmsg", false, 16, {}},
+        {"recvmsg", false, 17, {}},
+        {"accept4", false, 18, {}},
+        {"recvmmsg", false, 19, {}},
+        {"sendmmsg", false, 20, {}},
+        // ipc(call, first, second, third, ptr, fifth)
+        {"semop", true, 1, {1, 4, 2, end}},
+        {"semget", true, 2, {1, 2, 3, end}},
+        {"semctl", true, 3, {1, 2, 3, 4, end}},
+        {"semtimedop", true, 4, {1, 4, 2, 5, end}},
+        {"msgsnd", true, 11, {1, 4, 2, 3, end}},
+        {"msgget", true, 13, {1, 2, end}},
+        {"msgctl", true, 14, {1, 2, 4, end}},
+        {"shmat", true, 21, {1, 4, 2, end}},
+        {"shmdt", true, 22, {4, end}},
+        {"shmget", true, 23, {1, 2, 3, end}},
+        {"shmctl", true, 24, {1, 2, 4, end}},
+    };
+    return calls;
+}
 
 u32 classes_of(std::string_view name) {
     u32 result = 0;

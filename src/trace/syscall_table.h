@@ -128,6 +128,16 @@ private:
 /// The row of an operation of i386's socketcall (1 is socket ... 20 is sendmmsg), or nullptr.
 [[nodiscard]] const SyscallRow* socketcall_row(u64 operation);
 
+/// i386's multiplexers, and the calls behind them.
+struct Multiplexed {
+    std::string_view name;
+    bool ipc;      ///< behind ipc, not socketcall
+    u32 operation; ///< the first argument
+    std::array<u8, 5>
+        from{}; ///< ipc only: which of its arguments are the call's own; 0xff ends them
+};
+[[nodiscard]] std::span<const Multiplexed> multiplexed_calls();
+
 /// strace's classes of a name.
 [[nodiscard]] u32 classes_of(std::string_view name);
 

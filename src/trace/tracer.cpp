@@ -12,6 +12,10 @@ namespace gnomon::trace {
 
 namespace {
 
+constexpr size_t task_limit = size_t{1} << 17;
+constexpr size_t pending_limit = 1024;
+constexpr size_t comm_limit = 15; // TASK_COMM_LEN - 1
+
 std::string_view name_of(Abi abi, u64 number) {
     const SyscallTable::Entry* entry = SyscallTable::get().find(abi, number);
     return entry != nullptr ? std::string_view(entry->name) : std::string_view();
@@ -66,15 +70,29 @@ CallCounters Tracer::counters() const {
 }
 
 Tracer::Task& Tracer::task_of(const TaskId& id) {
-    Task& task = m_tasks[Key{id.key, id.generation}];
+    const Key key{id.key, id.generation};
+    if (m_tasks.size() >= task_limit && !m_tasks.contains(key)) {
+        // A guest that lies about its tasks must not take the host's memory.
+        const auto victim = m_tasks.begin();
+        m_counters.lost_returns += victim->second.pending.size();
+        for (const Pending& pending : victim->second.pending)
+            if (m_open == pending.serial) interrupt_open_line();
+        m_tasks.erase(victim);
+    }
+    Task& task = m_tasks[key];
     if (task.id.pid != id.pid || task.id.comm != id.comm || task.id.known != id.known ||
         task.id.tgid != id.tgid || task.id.ppid != id.ppid || task.id.key != id.key)
         task.id = id;
     return task;
 }
 
-// --- lines
-// ------------------------------------------------------------------------------------------
+void Tracer::forget_oldest(Task& task) {
+    if (m_open == task.pending.front().serial) interrupt_open_line();
+    task.pending.erase(task.pending.begin());
+    ++m_counters.lost_returns;
+}
+
+// --- lines ---
 
 void Tracer::emit() {
     if (!m_error && m_line.size() != 0) {
@@ -102,7 +120,7 @@ void Tracer::begin_line(const TaskId& task, u64 timestamp_ns) {
     const auto to = fmt::appender(m_line);
     if (task.known) {
         fmt::format_to(to, "[pid {} ", task.pid);
-        append_command(m_line, task.comm);
+        append_command(m_line, std::string_view(task.comm).substr(0, comm_limit));
         append(m_line, "] ");
     } else {
         fmt::format_to(to, "[cr3 {:#x}] ", task.key);
@@ -162,8 +180,7 @@ void Tracer::end_of_call(u64 entered_ns, u64 now_ns) {
     emit();
 }
 
-// --- entering
-// ---------------------------------------------------------------------------------------
+// --- entering ---
 
 void Tracer::append_restart(Text& out, const Task& task) const {
     append(out, "<... resuming interrupted ");
@@ -187,30 +204,15 @@ void Tracer::unpack_socketcall(Pending& pending, MemoryReader& memory) {
 }
 
 void Tracer::unpack_ipc(Pending& pending) {
-    // ipc(call, first, second, third, ptr, fifth): which of them are the call's own arguments.
-    struct Form {
-        u32 operation;
-        std::string_view name;
-        std::array<u8, 5> from;
-    };
-    static constexpr u8 none = 0xff;
-    static constexpr Form forms[] = {
-        {1, "semop", {1, 4, 2, none, none}},        {2, "semget", {1, 2, 3, none, none}},
-        {3, "semctl", {1, 2, 3, 4, none}},          {4, "semtimedop", {1, 4, 2, 5, none}},
-        {11, "msgsnd", {1, 4, 2, 3, none}},         {13, "msgget", {1, 2, none, none, none}},
-        {14, "msgctl", {1, 2, 4, none, none}},      {21, "shmat", {1, 4, 2, none, none}},
-        {22, "shmdt", {4, none, none, none, none}}, {23, "shmget", {1, 2, 3, none, none}},
-        {24, "shmctl", {1, 2, 4, none, none}},
-    };
     CallState& state = pending.state;
-    for (const Form& form : forms) {
-        if (state.args[0] != form.operation) continue;
-        const SyscallRow* row = find_row(Abi::i386, form.name);
+    for (const Multiplexed& call : multiplexed_calls()) {
+        if (!call.ipc || state.args[0] != call.operation) continue;
+        const SyscallRow* row = find_row(Abi::i386, call.name);
         if (row == nullptr) return;
         const std::array<u64, 6> raw = state.args;
         state.args.fill(0);
-        for (size_t i = 0; i < form.from.size(); ++i)
-            if (form.from[i] != none) state.args[i] = raw[form.from[i]];
+        for (size_t i = 0; i < call.from.size() && call.from[i] < raw.size(); ++i)
+            state.args[i] = raw[call.from[i]];
         state.row = row;
         pending.name = row->name;
         return;
@@ -240,18 +242,19 @@ void Tracer::start(Pending& pending, const SyscallEnter& event, MemoryReader& me
 void Tracer::on_enter(const SyscallEnter& event, MemoryReader& memory) {
     ++m_counters.entered;
     Task& task = task_of(event.task);
-    if (event.task.known)
-        // A task is in one call at a time: the source has lost the return of the last one.
-        while (!task.pending.empty()) {
-            if (m_open == task.pending.back().serial) interrupt_open_line();
-            task.pending.pop_back();
-            ++m_counters.lost_returns;
-        }
+    // A task is in one call at a time: if it enters anew, the source has lost the return of the
+    // last one. Of threads that are known by their CR3 alone there may be many.
+    const size_t allowed = event.task.known ? 0 : pending_limit;
+    while (task.pending.size() > allowed)
+        forget_oldest(task);
     Pending& pending = task.pending.emplace_back();
     pending.serial = ++m_serial;
     pending.entered_ns = event.timestamp_ns;
     pending.shown = m_filter.wants(event.abi, event.number);
     start(pending, event, memory);
+    if (event.abi == Abi::i386 && pending.state.row != nullptr &&
+        pending.name != name_of(event.abi, event.number))
+        pending.shown = m_filter.wants_multiplexed(pending.name);
     const bool never =
         pending.state.row != nullptr && pending.state.row->result == ResultKind::never;
 
@@ -287,8 +290,7 @@ void Tracer::on_enter(const SyscallEnter& event, MemoryReader& memory) {
     }
 }
 
-// --- returning
-// --------------------------------------------------------------------------------------
+// --- returning ---
 
 Tracer::Pending Tracer::take(Task& task, const SyscallExit& event) {
     // One call is certain. Of several (threads that share a CR3) the latest with this number is
@@ -474,8 +476,7 @@ void Tracer::on_task_exited(const TaskExited& event) {
     m_tasks.erase(Key{event.task.key, event.task.generation});
 }
 
-// --- JSON
-// -------------------------------------------------------------------------------------------
+// --- JSON ---
 
 void Tracer::json_call(const Task& task, const Pending& pending, std::string_view arguments,
                        std::optional<i64> result, u64 timestamp_ns, unsigned cpu) {
@@ -527,8 +528,7 @@ void Tracer::json_call(const Task& task, const Pending& pending, std::string_vie
     emit();
 }
 
-// --- the end
-// ----------------------------------------------------------------------------------------
+// --- the end ---
 
 void Tracer::write_balance() {
     const CallCounters c = counters();

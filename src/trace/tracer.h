@@ -87,6 +87,7 @@ private:
     };
 
     Task& task_of(const TaskId& id);
+    void forget_oldest(Task& task);
     Pending take(Task& task, const SyscallExit& event);
     void start(Pending& pending, const SyscallEnter& event, MemoryReader& memory);
     void unpack_ipc(Pending& pending);

@@ -94,6 +94,23 @@ TEST(Filter, Regex) {
     EXPECT_FALSE(parsed("trace=/^syscall_0x|^read$").wants(Abi::x86_64, 500)) << "unknown numbers";
 }
 
+TEST(Filter, CallsBehindSocketcall) {
+    const TaskId id = task(1, "t");
+    Bench b({}, parsed("trace=connect"));
+    const u64 args = b.memory.words32({3, 0, 0});
+    b.in(id, "socketcall", {3, args}, Abi::i386);
+    b.out(id, "socketcall", -9, Abi::i386);
+    b.in(id, "socketcall", {4, args}, Abi::i386); // listen
+    b.out(id, "socketcall", 0, Abi::i386);
+    EXPECT_EQ(b.text(),
+              "[pid 1 t] connect(3, NULL, 0)           = -1 EBADF (Bad file descriptor)\n");
+    EXPECT_FALSE(wants("trace=read", "socketcall", Abi::i386));
+    EXPECT_TRUE(wants("trace=semop", "ipc", Abi::i386));
+    EXPECT_TRUE(parsed("trace=socketcall").wants_multiplexed("connect"));
+    EXPECT_FALSE(parsed("trace=!connect").wants_multiplexed("connect"));
+    EXPECT_TRUE(parsed("trace=%network").wants_multiplexed("recv"));
+}
+
 TEST(Filter, UsageErrors) {
     for (const std::string_view bad :
          {"trace=bogus", "trace=%bogus", "trace=", "trace=open,", "trace=,open", "trace=/(",

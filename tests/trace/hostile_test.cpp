@@ -140,6 +140,27 @@ TEST(Hostile, LongAndShortStrings) {
     attack(o, 1, 6, 1024 * 1024);
 }
 
+TEST(Hostile, TasksWithoutEndAreBounded) {
+    TraceOptions o;
+    o.summary = true; // no lines
+    Bench b(o);
+    constexpr u64 tasks = 300'000;
+    for (u64 i = 0; i < tasks; ++i) {
+        TaskId id = task(1);
+        id.key = i * 64;
+        b.tracer.on_enter(enter(id, "pause"), b.memory);
+    }
+    TaskId shared;
+    shared.key = 5;
+    SyscallEnter e = enter(shared, "pause");
+    for (int i = 0; i < 5000; ++i)
+        b.tracer.on_enter(e, b.memory);
+    const CallCounters c = b.tracer.counters();
+    EXPECT_LT(c.in_progress, 150'000u);
+    EXPECT_EQ(c.entered, tasks + 5000);
+    EXPECT_EQ(c.entered, c.lost_returns + c.in_progress);
+}
+
 TEST(Hostile, HugeStringLimitIsBounded) {
     TraceOptions o;
     o.string_limit = ~u32{0};

@@ -66,8 +66,7 @@ void statfs_fields(CallFormatter& f, u64 type, u64 block, std::span<const u64, 5
     f.put('}');
 }
 
-// fcntl
-// ---------------------------------------------------------------------------------------------
+// --- fcntl ---
 
 struct Lock {
     i16 type = 0;
@@ -295,8 +294,7 @@ void offset64(CallFormatter& f, unsigned low, const char* name) {
 
 } // namespace
 
-// --- structures
-// -----------------------------------------------------------------------------------
+// --- structures ---
 
 void stat(CallFormatter& f, u64 address) {
     std::array<std::byte, 144> raw{};
@@ -398,8 +396,7 @@ void string_list(CallFormatter& f, u64 address) {
     f.bytes(address, f.result() > 0 ? static_cast<u64>(f.result()) : 0);
 }
 
-// --- calls
-// ----------------------------------------------------------------------------------------
+// --- calls ---
 
 void sys_open(CallFormatter& f) {
     if (!f.entering()) return;

@@ -12,8 +12,7 @@ namespace {
 
 bool waited_in_vain(const CallFormatter& f) { return f.result() == 0; }
 
-// --- poll
-// -------------------------------------------------------------------------------------------
+// --- poll ---
 
 struct PollEntry {
     i32 fd;
@@ -82,8 +81,7 @@ void ppoll(CallFormatter& f, StructPrinter timeout) {
     poll_answer(f, true, f.arg(2), timeout);
 }
 
-// --- select
-// -----------------------------------------------------------------------------------------
+// --- select ---
 
 constexpr u64 set_limit = 1 << 16; ///< descriptors looked at; a set has 1024 in glibc
 
@@ -194,8 +192,7 @@ void pselect6(CallFormatter& f, StructPrinter timeout) {
     f.finish();
 }
 
-// --- epoll
-// ------------------------------------------------------------------------------------------
+// --- epoll ---
 
 constexpr size_t epoll_event_size = 12; // packed on x86
 
@@ -226,8 +223,7 @@ void epoll_mask(CallFormatter& f) {
     f.print_argument(5);
 }
 
-// --- vectors
-// ----------------------------------------------------------------------------------------
+// --- vectors ---
 
 void vector_call(CallFormatter& f, bool data_in, unsigned tail_first, unsigned tail_last) {
     const u64 count = f.arg(2);

@@ -1,22 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-/// Processes: execve, clone, wait, futex, prctl, limits, identity.
+/// Processes: execve, clone, wait, futex, limits, identity.
 #include "trace/decode/decoders.h"
 
 #include <algorithm>
-#include <asm/prctl.h>
 #include <linux/capability.h>
 #include <linux/futex.h>
-#include <linux/prctl.h>
-#include <linux/ptrace.h>
 #include <linux/sched.h>
-#include <linux/seccomp.h>
 
 namespace gnomon::trace::decode {
 
 namespace {
 
-// --- execve
-// -----------------------------------------------------------------------------------------
+// --- execve ---
 
 constexpr u64 vector_limit = u64{1} << 16; ///< environment variables counted
 
@@ -68,8 +63,7 @@ void environment(CallFormatter& f, u64 address) {
     f.print(" /* {} var{}{} */", count, count == 1 ? "" : "s", complete ? "" : ", unterminated");
 }
 
-// --- clone
-// ------------------------------------------------------------------------------------------
+// --- clone ---
 
 constexpr u64 set_tls = CLONE_SETTLS;
 constexpr u64 parent_settid = CLONE_PARENT_SETTID;
@@ -114,8 +108,7 @@ void thread_id(CallFormatter& f, u64 address) {
     if (f.fetch(address, tid)) f.print("[{}]", tid);
 }
 
-// --- futex
-// ------------------------------------------------------------------------------------------
+// --- futex ---
 
 constexpr u32 futex_modifiers = FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME;
 
@@ -213,8 +206,7 @@ void futex(CallFormatter& f, StructPrinter timeout) {
     }
 }
 
-// --- wait
-// -------------------------------------------------------------------------------------------
+// --- wait ---
 
 void put_status(CallFormatter& f, u32 status) {
     const u32 signal = status & 0x7f;
@@ -246,8 +238,7 @@ void wait(CallFormatter& f, bool with_usage) {
     f.failed() || f.result() == 0 || f.arg(3) == 0 ? f.pointer(f.arg(3)) : rusage(f, f.arg(3));
 }
 
-// --- limits
-// -----------------------------------------------------------------------------------------
+// --- limits ---
 
 void limit(CallFormatter& f, u64 value, u64 infinity, std::string_view name) {
     if (value == infinity) return f.put(name);
@@ -318,215 +309,9 @@ void personality(CallFormatter& f, u32 value) {
     }
 }
 
-// --- prctl
-// ------------------------------------------------------------------------------------------
-
-void prctl_rest(CallFormatter& f, unsigned first, unsigned last) {
-    for (unsigned i = first; i <= last; ++i) {
-        f.argument(i);
-        f.hex(f.arg(i));
-    }
-}
-
-void prctl_enter(CallFormatter& f) {
-    f.print_argument(0);
-    const auto second = [&] { f.argument(1); };
-    switch (f.arg32(0)) {
-    case PR_GET_DUMPABLE:
-    case PR_GET_KEEPCAPS:
-    case PR_GET_SECCOMP:
-    case PR_GET_SECUREBITS:
-    case PR_GET_TIMING:
-    case PR_GET_TIMERSLACK:
-    case PR_TASK_PERF_EVENTS_DISABLE:
-    case PR_TASK_PERF_EVENTS_ENABLE:
-    case PR_GET_FP_MODE:
-    case PR_SVE_GET_VL: return f.finish();
-    case PR_GET_CHILD_SUBREAPER:
-    case PR_GET_ENDIAN:
-    case PR_GET_FPEMU:
-    case PR_GET_FPEXC:
-    case PR_GET_NAME:
-    case PR_GET_PDEATHSIG:
-    case PR_GET_TID_ADDRESS:
-    case PR_GET_TSC:
-    case PR_GET_UNALIGN: return; // the kernel fills argument 2
-    case PR_CAPBSET_READ:
-    case PR_CAPBSET_DROP:
-        second();
-        f.name(flags::capability, f.arg(1));
-        break;
-    case PR_SET_NAME:
-        second();
-        f.c_string(f.arg(1), 15); // TASK_COMM_LEN
-        break;
-    case PR_SET_PDEATHSIG:
-        second();
-        f.signal(f.arg32(1));
-        break;
-    case PR_SET_DUMPABLE:
-        second();
-        f.name(flags::dumpable, f.arg(1));
-        break;
-    case PR_SET_SECUREBITS:
-        second();
-        f.flags(flags::securebits, f.arg(1));
-        break;
-    case PR_SET_CHILD_SUBREAPER:
-    case PR_SET_KEEPCAPS:
-    case PR_SET_TIMERSLACK:
-    case PR_SET_TIMING:
-    case PR_SVE_SET_VL:
-    case PR_SET_FP_MODE:
-        second();
-        f.as_signed(f.arg(1)) < 0 ? f.hex(f.arg(1)) : f.unsigned_decimal(f.arg(1));
-        break;
-    case PR_SET_NO_NEW_PRIVS:
-    case PR_SET_THP_DISABLE:
-    case PR_SET_IO_FLUSHER:
-        second();
-        f.unsigned_decimal(f.arg(1));
-        prctl_rest(f, 2, 4);
-        break;
-    case PR_GET_NO_NEW_PRIVS:
-    case PR_GET_THP_DISABLE:
-    case PR_GET_IO_FLUSHER:
-    case PR_MCE_KILL_GET:
-    case PR_GET_TAGGED_ADDR_CTRL: prctl_rest(f, 1, 4); break;
-    case PR_CAP_AMBIENT: {
-        static constexpr Flag operations[] = {{1, "PR_CAP_AMBIENT_IS_SET"},
-                                              {2, "PR_CAP_AMBIENT_RAISE"},
-                                              {3, "PR_CAP_AMBIENT_LOWER"},
-                                              {4, "PR_CAP_AMBIENT_CLEAR_ALL"}};
-        second();
-        f.name(FlagTable{operations, "PR_CAP_AMBIENT_???"}, f.arg(1));
-        if (f.arg(1) >= 1 && f.arg(1) <= 3) {
-            f.argument(2);
-            f.name(flags::capability, f.arg(2));
-            prctl_rest(f, 3, 4);
-        } else {
-            prctl_rest(f, 2, 4);
-        }
-        break;
-    }
-    case PR_SET_SECCOMP: {
-        static constexpr Flag modes[] = {
-            {0, "SECCOMP_MODE_DISABLED"}, {1, "SECCOMP_MODE_STRICT"}, {2, "SECCOMP_MODE_FILTER"}};
-        second();
-        f.name(FlagTable{modes, "SECCOMP_MODE_???"}, f.arg(1));
-        constexpr u64 strict = 1, filter = 2;
-        if (f.arg(1) == filter) {
-            f.argument(2);
-            f.pointer(f.arg(2));
-        } else if (f.arg(1) != strict) {
-            prctl_rest(f, 2, 4);
-        }
-        break;
-    }
-    case PR_GET_SPECULATION_CTRL:
-        second();
-        f.name(flags::speculation, f.arg(1));
-        break;
-    case PR_SET_SPECULATION_CTRL: {
-        static constexpr Flag controls[] = {{1, "PR_SPEC_PRCTL"},
-                                            {2, "PR_SPEC_ENABLE"},
-                                            {4, "PR_SPEC_DISABLE"},
-                                            {8, "PR_SPEC_FORCE_DISABLE"},
-                                            {16, "PR_SPEC_DISABLE_NOEXEC"}};
-        second();
-        f.name(flags::speculation, f.arg(1));
-        f.argument(2);
-        f.name(FlagTable{controls, "PR_SPEC_???"}, f.arg(2));
-        break;
-    }
-    case PR_SET_PTRACER:
-        second();
-        f.arg(1) == ~u64{0} ? f.put("PR_SET_PTRACER_ANY") : f.unsigned_decimal(f.arg(1));
-        break;
-    case 0x53564d41: // PR_SET_VMA
-        second();
-        if (f.arg(1) != 0) {
-            f.print("{:#x} /* PR_SET_VMA_??? */", f.arg(1));
-            prctl_rest(f, 2, 4);
-            break;
-        }
-        f.put("PR_SET_VMA_ANON_NAME");
-        f.argument(2);
-        f.pointer(f.arg(2));
-        f.argument(3);
-        f.unsigned_decimal(f.arg(3));
-        f.argument(4);
-        f.c_string(f.arg(4), 80);
-        break;
-    default: prctl_rest(f, 1, 4); break;
-    }
-    f.finish();
-}
-
-void prctl_exit(CallFormatter& f) {
-    switch (f.arg32(0)) {
-    case PR_GET_NAME:
-        f.argument(1);
-        f.failed() ? f.pointer(f.arg(1)) : f.c_string(f.arg(1), 15);
-        break;
-    case PR_GET_TID_ADDRESS:
-        f.argument(1);
-        f.failed() || f.arg(1) == 0 ? f.pointer(f.arg(1)) : word_pointer(f, f.arg(1));
-        break;
-    case PR_GET_PDEATHSIG: {
-        f.argument(1);
-        u32 signal = 0;
-        if (f.failed() || f.arg(1) == 0 || !f.read_object(f.arg(1), signal)) {
-            f.pointer(f.arg(1));
-            break;
-        }
-        f.put('[');
-        f.signal(signal);
-        f.put(']');
-        break;
-    }
-    case PR_GET_TSC: {
-        static constexpr Flag values[] = {{1, "PR_TSC_ENABLE"}, {2, "PR_TSC_SIGSEGV"}};
-        f.argument(1);
-        u32 value = 0;
-        if (f.failed() || f.arg(1) == 0 || !f.read_object(f.arg(1), value)) {
-            f.pointer(f.arg(1));
-            break;
-        }
-        f.put('[');
-        f.name(FlagTable{values, "PR_TSC_???"}, value);
-        f.put(']');
-        break;
-    }
-    case PR_GET_CHILD_SUBREAPER:
-    case PR_GET_ENDIAN:
-    case PR_GET_FPEMU:
-    case PR_GET_FPEXC:
-    case PR_GET_UNALIGN:
-        f.argument(1);
-        f.failed() || f.arg(1) == 0 ? f.pointer(f.arg(1)) : unsigned_integer(f, f.arg(1));
-        break;
-    case PR_GET_DUMPABLE:
-        if (!f.failed())
-            if (const Flag* flag = find_flag(flags::dumpable, static_cast<u64>(f.result())))
-                append(f.remark(), flag->name);
-        break;
-    case PR_GET_SECUREBITS:
-        if (!f.failed() && f.result() != 0) {
-            f.result_kind(ResultKind::hex);
-            f.remark_with([&](CallFormatter& r) {
-                r.flags(flags::securebits, static_cast<u32>(f.result()));
-            });
-        }
-        break;
-    default: break;
-    }
-}
-
 } // namespace
 
-// --- structures
-// -----------------------------------------------------------------------------------
+// --- structures ---
 
 void integer(CallFormatter& f, u64 address) {
     i32 value = 0;
@@ -692,8 +477,7 @@ void cpu_mask_out(CallFormatter& f, u64 address) {
     cpu_mask(f, address, static_cast<u64>(f.result()));
 }
 
-// --- calls
-// ----------------------------------------------------------------------------------------
+// --- calls ---
 
 void sys_execve(CallFormatter& f) {
     if (!f.entering()) return;
@@ -844,26 +628,6 @@ void sys_futex(CallFormatter& f) {
     f.finish();
 }
 
-void sys_prctl(CallFormatter& f) { f.entering() ? prctl_enter(f) : prctl_exit(f); }
-
-void sys_arch_prctl(CallFormatter& f) {
-    const u32 operation = f.arg32(0);
-    const bool gets = operation == ARCH_GET_FS || operation == ARCH_GET_GS ||
-                      (operation >= 0x1021 && operation <= 0x1024 && operation != 0x1023);
-    if (f.entering()) {
-        f.print_argument(0);
-        if (operation == ARCH_GET_CPUID) return f.finish();
-        if (gets) return;
-        f.argument(1);
-        operation == ARCH_SET_FS || operation == ARCH_SET_GS ? f.pointer(f.arg(1))
-                                                             : f.hex(f.arg(1));
-        return f.finish();
-    }
-    if (!gets) return;
-    f.argument(1);
-    f.failed() || f.arg(1) == 0 ? f.pointer(f.arg(1)) : word_pointer(f, f.arg(1));
-}
-
 void sys_personality(CallFormatter& f) {
     if (f.entering()) {
         f.argument(0);
@@ -885,21 +649,6 @@ void sys_sched_getscheduler(CallFormatter& f) {
     if (const Flag* flag = find_flag(flags::scheduler, policy)) append(f.remark(), flag->name);
 }
 
-void sys_sethostname(CallFormatter& f) {
-    if (!f.entering()) return;
-    f.argument(0);
-    constexpr u64 name_limit = 64; // __NEW_UTS_LEN
-    f.arg32(1) > name_limit ? f.pointer(f.arg(0)) : f.bytes(f.arg(0), f.arg32(1));
-    f.print_argument(1);
-    f.finish();
-}
-
-void sys_getpriority(CallFormatter& f) {
-    if (!f.entering()) return;
-    f.print_arguments(0, 1);
-    f.finish();
-}
-
 void sys_prlimit64(CallFormatter& f) {
     if (f.entering()) {
         f.print_arguments(0, 1);
@@ -909,185 +658,6 @@ void sys_prlimit64(CallFormatter& f) {
     }
     f.argument(3);
     f.failed() || f.arg(3) == 0 ? f.pointer(f.arg(3)) : rlimit64(f, f.arg(3));
-}
-
-void sys_ioprio_set(CallFormatter& f) {
-    if (!f.entering()) return;
-    f.print_arguments(0, 1);
-    f.argument(2);
-    f.put("IOPRIO_PRIO_VALUE(");
-    f.name(flags::ioprio_class, f.arg32(2) >> 13);
-    f.print(", {})", f.arg32(2) & 0x1fff);
-    f.finish();
-}
-
-void sys_ioprio_get(CallFormatter& f) {
-    if (f.entering()) {
-        f.print_arguments(0, 1);
-        return f.finish();
-    }
-    if (f.failed()) return;
-    f.result_kind(ResultKind::hex);
-    f.remark_with([&](CallFormatter& r) {
-        r.put("IOPRIO_PRIO_VALUE(");
-        r.name(flags::ioprio_class, static_cast<u32>(f.result()) >> 13);
-        r.print(", {})", f.result() & 0x1fff);
-    });
-}
-
-void sys_membarrier(CallFormatter& f) {
-    if (f.entering()) {
-        f.print_arguments(0, 1);
-        constexpr u32 on_cpu = 1;
-        if ((f.arg32(1) & on_cpu) != 0) f.print_argument(2);
-        return f.finish();
-    }
-    if (f.failed() || f.arg32(0) != 0 || f.result() == 0) return;
-    f.result_kind(ResultKind::hex);
-    f.remark_with([&](CallFormatter& r) {
-        r.flags(FlagTable{flags::membarrier.entries.subspan(1), flags::membarrier.unknown},
-                static_cast<u32>(f.result()));
-    });
-}
-
-void sys_reboot(CallFormatter& f) {
-    if (!f.entering()) return;
-    f.print_arguments(0, 2);
-    constexpr u32 restart2 = 0xa1b2c3d4;
-    if (f.arg32(2) == restart2) {
-        f.argument(3);
-        f.c_string(f.arg(3), f.string_limit());
-    }
-    f.finish();
-}
-
-void sys_seccomp(CallFormatter& f) {
-    if (!f.entering()) return;
-    f.print_argument(0);
-    f.argument(1);
-    if (f.arg32(0) == SECCOMP_SET_MODE_FILTER)
-        f.flags(flags::seccomp_flags, f.arg32(1));
-    else
-        f.hex(f.arg32(1));
-    f.argument(2);
-    const u64 address = f.arg(2);
-    if (f.arg32(0) == SECCOMP_SET_MODE_FILTER) {
-        // struct sock_fprog: length (16 bits, padded to a word), address
-        std::array<u64, 2> w{};
-        if (f.fetch_words(address, w)) {
-            f.print("{{len={}, filter=", w[0] & 0xffff);
-            f.pointer(w[1]);
-            f.put('}');
-        }
-    } else {
-        f.pointer(address);
-    }
-    f.finish();
-}
-
-void sys_ptrace(CallFormatter& f) {
-    if (!f.entering()) return;
-    f.argument(0);
-    f.name(flags::ptrace, f.arg(0));
-    if (f.arg32(0) == PTRACE_TRACEME) return f.finish();
-    f.print_argument(1);
-    switch (f.arg32(0)) {
-    case PTRACE_ATTACH:
-    case PTRACE_INTERRUPT:
-    case PTRACE_KILL:
-    case PTRACE_LISTEN: return f.finish();
-    default: break;
-    }
-    f.argument(2);
-    f.pointer(f.arg(2));
-    switch (f.arg32(0)) {
-    case PTRACE_CONT:
-    case PTRACE_DETACH:
-    case PTRACE_SINGLESTEP:
-    case PTRACE_SYSCALL:
-    case PTRACE_SYSEMU:
-        f.argument(3);
-        f.signal(f.arg32(3));
-        break;
-    case PTRACE_GETREGS:
-    case PTRACE_SETREGS:
-    case PTRACE_GETFPREGS:
-    case PTRACE_SETFPREGS: break;
-    default: f.argument(3); f.pointer(f.arg(3));
-    }
-    f.finish();
-}
-
-void sys_kexec_load(CallFormatter& f) {
-    if (!f.entering()) return;
-    f.print_arguments(0, 2);
-    f.argument(3);
-    const u64 value = f.arg(3);
-    f.name(flags::kexec_architecture, value & 0xffff0000);
-    if (const u64 rest = value & ~u64{0xffff0000}; rest != 0) {
-        f.put('|');
-        f.flags(FlagTable{flags::kexec_flags.entries, flags::kexec_flags.unknown}, rest);
-    }
-    f.finish();
-}
-
-void sys_keyctl(CallFormatter& f) {
-    if (!f.entering()) return;
-    // By operation: k is a key, p an address, s a string, u a number, x a set of bits.
-    static constexpr std::string_view forms[] = {
-        "ku",   "s",   "kpu", "k",  "kuu", "kx",  "kpu", "k",    "kk",   "kk", "kssk", "kpu",
-        "kpuk", "kuk", "u",   "ku", "k",   "kpu", "",    "kuuk", "kpuk", "k",  "uk"};
-    f.print_argument(0);
-    const u32 operation = f.arg32(0);
-    const std::string_view form =
-        operation < std::size(forms) ? forms[operation] : std::string_view("xxxx");
-    for (unsigned i = 0; i < form.size(); ++i) {
-        f.argument(i + 1);
-        const u64 value = f.arg(i + 1);
-        switch (form[i]) {
-        case 'k': f.print_value({"", ArgKind::key}, value); break;
-        case 'p': f.pointer(value); break;
-        case 's': f.c_string(value, f.string_limit()); break;
-        case 'u': f.unsigned_decimal(value); break;
-        default: f.hex(value);
-        }
-    }
-    f.finish();
-}
-
-void sys_kcmp(CallFormatter& f) {
-    if (!f.entering()) return;
-    f.print_arguments(0, 2);
-    constexpr u32 file = 0, epoll_target = 7;
-    const u32 type = f.arg32(2);
-    if (type == file || type >= epoll_target) {
-        for (unsigned i = 3; i < 5; ++i) {
-            f.argument(i);
-            type == file ? f.unsigned_decimal(f.arg32(i)) : f.hex(f.arg(i));
-        }
-    }
-    f.finish();
-}
-
-void sys_syslog(CallFormatter& f) {
-    const u32 action = f.arg32(0);
-    const bool reads = action >= 2 && action <= 4;
-    if (f.entering()) {
-        f.argument(0);
-        const Flag* flag = find_flag(flags::syslog_action, action);
-        f.print("{} /* {} */", f.arg_int(0), flag != nullptr ? flag->name : "SYSLOG_ACTION_???");
-        constexpr u32 without = 1 << 0 | 1 << 1 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 9 | 1 << 10;
-        if (action < 32 && (without >> action & 1) != 0) return f.finish();
-        if (reads) return;
-        f.argument(1);
-        f.pointer(f.arg(1));
-        f.print_argument(2);
-        return f.finish();
-    }
-    if (!reads) return;
-    f.argument(1);
-    f.failed() ? f.pointer(f.arg(1)) : f.bytes(f.arg(1), static_cast<u64>(f.result()));
-    f.print_argument(2);
 }
 
 } // namespace gnomon::trace::decode

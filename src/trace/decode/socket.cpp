@@ -165,8 +165,7 @@ void accept(CallFormatter& f, bool with_flags) {
     if (with_flags) f.print_argument(3);
 }
 
-// --- messages
-// ---------------------------------------------------------------------------------------
+// --- messages ---
 
 struct MessageHeader {
     u64 name = 0;
@@ -305,8 +304,7 @@ void message_vector(CallFormatter& f, u64 address, u64 count, bool received) {
     });
 }
 
-// --- options
-// ----------------------------------------------------------------------------------------
+// --- options ---
 
 const FlagTable* option_names(u32 level) {
     switch (level) {

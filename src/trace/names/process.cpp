@@ -7,7 +7,6 @@
 #include <linux/capability.h>
 #include <linux/futex.h>
 #include <linux/io_uring.h>
-#include <linux/ioprio.h>
 #include <linux/ipc.h>
 #include <linux/kcmp.h>
 #include <linux/kexec.h>
@@ -181,6 +180,16 @@ FLAG_TABLE(quota_command, "Q_???", NAMED(Q_SYNC), NAMED(Q_QUOTAON), NAMED(Q_QUOT
            NAMED(Q_GETFMT), NAMED(Q_GETINFO), NAMED(Q_SETINFO), NAMED(Q_GETQUOTA),
            NAMED(Q_SETQUOTA), NAMED(Q_GETNEXTQUOTA));
 FLAG_TABLE(quota_type, "???QUOTA", NAMED(USRQUOTA), NAMED(GRPQUOTA), NAMED(PRJQUOTA));
+// Of linux/ioprio.h, which newer headers make unfit for C++ (a parameter named `class`).
+enum : u32 {
+    IOPRIO_WHO_PROCESS = 1,
+    IOPRIO_WHO_PGRP,
+    IOPRIO_WHO_USER,
+    IOPRIO_CLASS_NONE = 0,
+    IOPRIO_CLASS_RT,
+    IOPRIO_CLASS_BE,
+    IOPRIO_CLASS_IDLE,
+};
 FLAG_TABLE(ioprio_who, "IOPRIO_WHO_???", NAMED(IOPRIO_WHO_PROCESS), NAMED(IOPRIO_WHO_PGRP),
            NAMED(IOPRIO_WHO_USER));
 FLAG_TABLE(ioprio_class, "IOPRIO_CLASS_???", NAMED(IOPRIO_CLASS_NONE), NAMED(IOPRIO_CLASS_RT),
