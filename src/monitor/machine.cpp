@@ -3,6 +3,8 @@
 
 #include "monitor/virtual_machine.h"
 
+#include <thread>
+
 namespace gnomon::monitor {
 
 namespace {
@@ -30,6 +32,8 @@ public:
             if (!outcome || outcome->end != RunEnd::reset || m_resources.options.no_reboot)
                 return outcome;
             m_running.store(nullptr);
+            while (m_stopping.load() != 0)
+                std::this_thread::yield();
             m_vm.reset();
             if (auto built = build(); !built) return tl::unexpected(built.error());
         }
@@ -37,15 +41,21 @@ public:
 
     void stop() override {
         m_resources.stop.store(true);
+        // While this is counted, `run` does not end the life that is looked at here.
+        m_stopping.fetch_add(1);
         if (VirtualMachine* vm = m_running.load()) vm->kick();
+        m_stopping.fetch_sub(1);
     }
 
-    [[nodiscard]] std::string statistics_json() const override { return m_vm->statistics_json(); }
+    [[nodiscard]] std::string statistics_json() const override {
+        return m_vm != nullptr ? m_vm->statistics_json() : "{}"; // null after a failed restart
+    }
 
 private:
     MachineResources m_resources;
     std::unique_ptr<VirtualMachine> m_vm;
     std::atomic<VirtualMachine*> m_running = nullptr;
+    std::atomic<unsigned> m_stopping = 0; ///< calls of `stop` under way
 };
 
 } // namespace

@@ -467,6 +467,7 @@ bool VirtualMachine::write_msr(u32 index, u64 value) {
 void VirtualMachine::handle_halt() {
     ControlBlock& cb = m_processor->control_block();
     cb.interrupt_shadow = false;
+    if (cb.injection.kind != Injection::Kind::none) return; // a trap of HLT itself
     const u64 begin = m_resources.clock.now_ns();
     m_events->set_deadline(EventThread::never);
     std::vector<pollfd> fds;

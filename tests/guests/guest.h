@@ -186,7 +186,7 @@
 
 .macro WRITE_MSR index:req, value:req
         mov ecx, \index
-        mov rax, \value
+        movabs rax, offset \value
         mov rdx, rax
         shr rdx, 32
         wrmsr

@@ -83,7 +83,8 @@ start64:
         jne 2b
         mov byte ptr [idt + 16 * 8 + 4], 1              // #DF on IST 1
         mov byte ptr [idt + 16 * 0x80 + 5], 0xee        // INT 0x80 from CPL 3
-        mov byte ptr [idt + 16 * 3 + 5], 0xee           // and INT3
+        mov byte ptr [idt + 16 * 3 + 5], 0xee           // INT3
+        mov byte ptr [idt + 16 * 4 + 5], 0xee           // and INTO
         lidt [idt_pointer]
         mov rax, cr0
         and eax, 0xfffffff3                             // EM, TS

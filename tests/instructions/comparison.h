@@ -14,7 +14,8 @@ public:
     Comparison(const Comparison&) = delete;
     Comparison& operator=(const Comparison&) = delete;
 
-    /// Runs `program` on both: what differs, a line each; empty if nothing does. The data area is as before afterwards.
+    /// Runs `program` on both: what differs, a line each; empty if nothing does. The data area is
+    /// as before afterwards.
     [[nodiscard]] std::string run(const Program& program);
 
     [[nodiscard]] GuestCpu& guest() { return *m_guest; }
@@ -27,7 +28,8 @@ private:
     void restore();
     void place(const Program& program);
 
-    std::unique_ptr<GuestCpu> m_guest; ///< made before the native side, whose signal handlers come first
+    std::unique_ptr<GuestCpu>
+        m_guest; ///< made before the native side, whose signal handlers come first
     std::unique_ptr<NativeCpu> m_native;
     std::vector<u8> m_base, m_start; ///< the data area before all programs, and before this one
     Outcome m_native_outcome;

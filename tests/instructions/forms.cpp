@@ -17,8 +17,9 @@ using processor::soft::Mode;
 
 namespace {
 
-constexpr Mode user_mode{static_cast<u16>(static_cast<u16>(processor::soft::TlbSet::user) | Mode::code64 | Mode::flat |
-                                          Mode::fpu | Mode::sse | Mode::avx)};
+constexpr Mode user_mode{static_cast<u16>(static_cast<u16>(processor::soft::TlbSet::user) |
+                                          Mode::code64 | Mode::flat | Mode::fpu | Mode::sse |
+                                          Mode::avx)};
 constexpr std::size_t encodings_per_form = 48;
 
 const char* register_class(ZydisRegister reg) {
@@ -51,11 +52,14 @@ std::string key_of(const DecodedInstruction& d) {
         key += i == 0 ? " " : ", ";
         switch (o.type) {
         case ZYDIS_OPERAND_TYPE_REGISTER:
-            if (o.encoding == ZYDIS_OPERAND_ENCODING_NONE) key += ZydisRegisterGetString(o.reg.value);
-            else key += register_class(o.reg.value);
+            if (o.encoding == ZYDIS_OPERAND_ENCODING_NONE)
+                key += ZydisRegisterGetString(o.reg.value);
+            else
+                key += register_class(o.reg.value);
             break;
         case ZYDIS_OPERAND_TYPE_MEMORY:
-            key += o.mem.type == ZYDIS_MEMOP_TYPE_VSIB ? fmt::format("vm{}", register_class(o.mem.index))
+            key += o.mem.type == ZYDIS_MEMOP_TYPE_VSIB
+                       ? fmt::format("vm{}", register_class(o.mem.index))
                    : o.encoding == ZYDIS_OPERAND_ENCODING_DISP16_32_64
                        ? fmt::format("moffs{}", o.size)
                        : fmt::format("m{}", o.size);
@@ -65,7 +69,8 @@ std::string key_of(const DecodedInstruction& d) {
         }
     }
     // Operand sizes that no visible operand shows.
-    if (d.z.operand_count_visible == 0 || d.z.meta.category == ZYDIS_CATEGORY_STRINGOP) key += fmt::format(" /{}", d.z.operand_width);
+    if (d.z.operand_count_visible == 0 || d.z.meta.category == ZYDIS_CATEGORY_STRINGOP)
+        key += fmt::format(" /{}", d.z.operand_width);
     return key;
 }
 
@@ -80,10 +85,13 @@ public:
         m_vsib = vsib;
         choose();
         prefixes();
-        if (m.vex) vex();
-        else legacy();
+        if (m.vex)
+            vex();
+        else
+            legacy();
         if (m.has_modrm) modrm();
-        for (unsigned i = 0; i < 10; ++i) m_bytes.push_back(m_random.byte()); // displacement or immediates, if any
+        for (unsigned i = 0; i < 10; ++i)
+            m_bytes.push_back(m_random.byte()); // displacement or immediates, if any
         return m_bytes;
     }
 
@@ -102,10 +110,13 @@ private:
             m_mod = static_cast<u8>(m_random.below(3));
             m_base = static_cast<u8>(m_random.below(16));
             m_scale = static_cast<u8>(1U << m_random.below(4));
-            m_index = m_vsib || m_random.percent(40) ? static_cast<u8>(m_random.below(16)) : Instruction::no_register;
+            m_index = m_vsib || m_random.percent(40) ? static_cast<u8>(m_random.below(16))
+                                                     : Instruction::no_register;
             if (m_index == processor::rsp && !m_vsib) m_index = Instruction::no_register;
-            m_displacement = static_cast<i32>(m_random.percent(70) ? m_random.below(0x400) - 0x200 : m_random.next());
-            m_special = m_mod == 0 && m_random.percent(25) && !m_vsib; // RIP-relative, absolute, index only
+            m_displacement = static_cast<i32>(m_random.percent(70) ? m_random.below(0x400) - 0x200
+                                                                   : m_random.next());
+            m_special =
+                m_mod == 0 && m_random.percent(25) && !m_vsib; // RIP-relative, absolute, index only
         } else {
             m_rm = m_fixed ? m.rm : static_cast<u8>(m_random.below(16));
         }
@@ -115,8 +126,10 @@ private:
     void put(unsigned byte) { m_bytes.push_back(static_cast<u8>(byte)); }
     void prefixes() {
         if (!m_addressing.fixed) {
-            if (m_random.percent(6)) put(m_random.pick<u8>({0x64, 0x65}));
-            else if (m_random.percent(2)) put(m_random.pick<u8>({0x26, 0x2e, 0x36, 0x3e}));
+            if (m_random.percent(6))
+                put(m_random.pick<u8>({0x64, 0x65}));
+            else if (m_random.percent(2))
+                put(m_random.pick<u8>({0x26, 0x2e, 0x36, 0x3e}));
             if (m_random.percent(m.memory ? 10 : 4)) put(0x67);
         }
         if (m.vex) return;
@@ -124,10 +137,13 @@ private:
         if (m.mandatory != 0) put(m.mandatory);
         if (m.lock) put(0xf0);
     }
-    [[nodiscard]] bool x() const { return m.memory && m_index != Instruction::no_register && m_index >= 8; }
+    [[nodiscard]] bool x() const {
+        return m.memory && m_index != Instruction::no_register && m_index >= 8;
+    }
     [[nodiscard]] bool b() const { return m.memory ? m_base >= 8 : m_rm >= 8; }
     void legacy() {
-        const unsigned rex = (m.w ? 8U : 0) | (m.has_modrm && m_reg >= 8 ? 4U : 0) | (x() ? 2U : 0) | (b() ? 1U : 0);
+        const unsigned rex =
+            (m.w ? 8U : 0) | (m.has_modrm && m_reg >= 8 ? 4U : 0) | (x() ? 2U : 0) | (b() ? 1U : 0);
         if (rex != 0 || m_plain_rex) put(0x40 | rex);
         if (m.map != 0) put(0x0f);
         if (m.map == 2) put(0x38);
@@ -135,7 +151,10 @@ private:
         put(m.opcode);
     }
     void vex() {
-        const unsigned pp = m.mandatory == 0x66 ? 1 : m.mandatory == 0xf3 ? 2 : m.mandatory == 0xf2 ? 3 : 0;
+        const unsigned pp = m.mandatory == 0x66   ? 1
+                            : m.mandatory == 0xf3 ? 2
+                            : m.mandatory == 0xf2 ? 3
+                                                  : 0;
         const unsigned vvvv = m_zero_vvvv ? 15U : ~unsigned{m_vvvv} & 15U;
         const unsigned last = vvvv << 3 | (m.l ? 4U : 0) | pp;
         if (m.map == 1 && !m.w && !x() && !b() && m_random.percent(70)) {
@@ -177,7 +196,9 @@ private:
         }
         if (mod != 0) displacement(four);
     }
-    [[nodiscard]] unsigned scale_bits() const { return m_scale == 8 ? 3 : m_scale == 4 ? 2 : m_scale == 2 ? 1 : 0; }
+    [[nodiscard]] unsigned scale_bits() const {
+        return m_scale == 8 ? 3 : m_scale == 4 ? 2 : m_scale == 2 ? 1 : 0;
+    }
     void displacement(bool four) {
         u8 bytes[4];
         std::memcpy(bytes, &m_displacement, sizeof bytes);
@@ -193,28 +214,55 @@ private:
     const Addressing& m_addressing;
     std::vector<u8> m_bytes;
     bool m_fixed = false, m_vsib = false, m_plain_rex = false, m_special = false;
-    u8 m_reg = 0, m_rm = 0, m_vvvv = 0, m_base = 0, m_index = Instruction::no_register, m_scale = 1, m_mod = 0;
+    u8 m_reg = 0, m_rm = 0, m_vvvv = 0, m_base = 0, m_index = Instruction::no_register, m_scale = 1,
+       m_mod = 0;
     i32 m_displacement = 0;
 };
 
 } // namespace
 
+bool differs_by_vendor(const DecodedInstruction& d) {
+    const auto has_prefix = [&d](u8 prefix) {
+        for (u8 i = 0; i < d.z.raw.prefix_count; ++i)
+            if (d.z.raw.prefixes[i].value == prefix) return true;
+        return false;
+    };
+    switch (d.disposition.action) {
+    case Action::loop:
+        // F2 or F3 before LOOPE and LOOPNE takes the place of the opcode's condition on some.
+        if (has_prefix(0xf2) || has_prefix(0xf3)) return true;
+        [[fallthrough]];
+    case Action::call:
+    case Action::ret:
+    case Action::jump:
+    case Action::jump_if:
+        // With AMD, near branches go to 16-bit targets in 64-bit mode, too.
+        if (has_prefix(0x66)) return true;
+        break;
+    default: break;
+    }
+    // 0F 0D with a register: a NOP with Intel, invalid with AMD.
+    return d.z.opcode_map == ZYDIS_OPCODE_MAP_0F && d.z.opcode == 0x0d && d.z.raw.modrm.mod == 3;
+}
+
 std::string Sample::text() const {
     ZydisFormatter formatter;
     ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
     char line[256];
-    ZydisFormatterFormatInstruction(&formatter, &decoded.z, decoded.operands, decoded.z.operand_count_visible, line,
-                                    sizeof line, address, nullptr);
+    ZydisFormatterFormatInstruction(&formatter, &decoded.z, decoded.operands,
+                                    decoded.z.operand_count_visible, line, sizeof line, address,
+                                    nullptr);
     std::string hex;
-    for (const u8 b : bytes) hex += fmt::format("{:02x} ", b);
+    for (const u8 b : bytes)
+        hex += fmt::format("{:02x} ", b);
     return fmt::format("{:#x}: {:<40}{}", address, hex, line);
 }
 
 FormList::FormList() : m_features(processor::soft::FeatureSet::of_host()) { enumerate(); }
 
 bool FormList::decode(Sample& s) const {
-    if (m_decoder.decode(s.bytes, user_mode, static_cast<u16>(s.address % page_size), m_features, s.decoded) !=
-            DecodeStatus::ok ||
+    if (m_decoder.decode(s.bytes, user_mode, static_cast<u16>(s.address % page_size), m_features,
+                         s.decoded) != DecodeStatus::ok ||
         s.decoded.disposition.action == Action::refuse)
         return false;
     s.bytes.resize(s.decoded.z.length);
@@ -226,10 +274,14 @@ void FormList::consider(const Encoding& e) {
     u8 bytes[24] = {};
     unsigned n = 0;
     const auto put = [&](unsigned b) { bytes[n++] = static_cast<u8>(b); };
-    const unsigned pp = e.mandatory == 0x66 ? 1 : e.mandatory == 0xf3 ? 2 : e.mandatory == 0xf2 ? 3 : 0;
+    const unsigned pp = e.mandatory == 0x66   ? 1
+                        : e.mandatory == 0xf3 ? 2
+                        : e.mandatory == 0xf2 ? 3
+                                              : 0;
     if (e.vex) {
         put(0xc4), put(0xe0U | e.map);
-        put((e.w ? 0x80U : 0) | (e.rm == 8 ? 0x78U : 0x58U) | (e.l ? 4U : 0) | pp); // vvvv 1111, or a register
+        put((e.w ? 0x80U : 0) | (e.rm == 8 ? 0x78U : 0x58U) | (e.l ? 4U : 0) |
+            pp); // vvvv 1111, or a register
     } else {
         if (e.operand_size_too) put(0x66);
         if (e.mandatory != 0) put(e.mandatory);
@@ -240,15 +292,21 @@ void FormList::consider(const Encoding& e) {
         if (e.map == 3) put(0x3a);
     }
     put(e.opcode);
-    if (e.memory) put(e.reg << 3 | 4U), put(1U << 3); // [rax + rcx]
-    else put(0xc0U | e.reg << 3 | (e.rm & 7U));
-    for (unsigned i = 0; i < 9; ++i) put(0x11);
+    if (e.memory)
+        put(e.reg << 3 | 4U), put(1U << 3); // [rax + rcx]
+    else
+        put(0xc0U | e.reg << 3 | (e.rm & 7U));
+    for (unsigned i = 0; i < 9; ++i)
+        put(0x11);
 
     DecodedInstruction d;
-    if (m_decoder.decode(std::span(bytes, 15), user_mode, 0, m_features, d) != DecodeStatus::ok) return;
-    constexpr ZydisOpcodeMap maps[] = {ZYDIS_OPCODE_MAP_DEFAULT, ZYDIS_OPCODE_MAP_0F, ZYDIS_OPCODE_MAP_0F38,
-                                       ZYDIS_OPCODE_MAP_0F3A};
-    if (d.disposition.action == Action::refuse || d.z.opcode != e.opcode || d.z.opcode_map != maps[e.map]) return;
+    if (m_decoder.decode(std::span(bytes, 15), user_mode, 0, m_features, d) != DecodeStatus::ok)
+        return;
+    constexpr ZydisOpcodeMap maps[] = {ZYDIS_OPCODE_MAP_DEFAULT, ZYDIS_OPCODE_MAP_0F,
+                                       ZYDIS_OPCODE_MAP_0F38, ZYDIS_OPCODE_MAP_0F3A};
+    if (d.disposition.action == Action::refuse || d.z.opcode != e.opcode ||
+        d.z.opcode_map != maps[e.map])
+        return;
     Encoding encoding = e;
     encoding.has_modrm = (d.z.attributes & ZYDIS_ATTRIB_HAS_MODRM) != 0;
     if (!encoding.has_modrm) {
@@ -266,8 +324,10 @@ void FormList::consider(const Encoding& e) {
     }
     Form& form = m_forms[it->second];
     ++form.found;
-    if (form.encodings.size() < encodings_per_form) form.encodings.push_back(encoding);
-    else if (const u64 at = m_choice.below(form.found); at < encodings_per_form) form.encodings[at] = encoding;
+    if (form.encodings.size() < encodings_per_form)
+        form.encodings.push_back(encoding);
+    else if (const u64 at = m_choice.below(form.found); at < encodings_per_form)
+        form.encodings[at] = encoding;
 }
 
 void FormList::enumerate() {
@@ -275,8 +335,9 @@ void FormList::enumerate() {
         u8 mandatory;
         bool operand_size_too, lock;
     };
-    constexpr Prefixes legacy[] = {{0, false, false},   {0x66, false, false}, {0xf2, false, false}, {0xf3, false, false},
-                                   {0xf2, true, false}, {0xf3, true, false},  {0, false, true},     {0x66, false, true}};
+    constexpr Prefixes legacy[] = {{0, false, false},    {0x66, false, false}, {0xf2, false, false},
+                                   {0xf3, false, false}, {0xf2, true, false},  {0xf3, true, false},
+                                   {0, false, true},     {0x66, false, true}};
     const auto with_modrm = [this](Encoding e, unsigned rm_count) {
         for (u8 reg = 0; reg < 8; ++reg) {
             e.reg = reg;
@@ -284,7 +345,8 @@ void FormList::enumerate() {
             consider(e);
             if (e.vex) e.rm = 8, consider(e);
             e.memory = false;
-            for (u8 rm = 0; rm < rm_count; ++rm) e.rm = rm, consider(e);
+            for (u8 rm = 0; rm < rm_count; ++rm)
+                e.rm = rm, consider(e);
         }
     };
     for (u8 map = 0; map < 4; ++map)
@@ -294,7 +356,8 @@ void FormList::enumerate() {
             e.opcode = static_cast<u8>(opcode);
             for (const Prefixes& p : legacy)
                 for (const bool w : {false, true}) {
-                    e.mandatory = p.mandatory, e.operand_size_too = p.operand_size_too, e.lock = p.lock, e.w = w;
+                    e.mandatory = p.mandatory, e.operand_size_too = p.operand_size_too,
+                    e.lock = p.lock, e.w = w;
                     with_modrm(e, 8);
                 }
         }
@@ -304,7 +367,8 @@ void FormList::enumerate() {
                 for (const bool w : {false, true})
                     for (const bool l : {false, true}) {
                         Encoding e;
-                        e.vex = true, e.map = map, e.opcode = static_cast<u8>(opcode), e.mandatory = mandatory;
+                        e.vex = true, e.map = map, e.opcode = static_cast<u8>(opcode),
+                        e.mandatory = mandatory;
                         e.w = w, e.l = l;
                         with_modrm(e, 9);
                     }
@@ -312,8 +376,10 @@ void FormList::enumerate() {
     std::ranges::sort(m_forms, {}, &Form::key);
 }
 
-bool FormList::sample(const Form& form, u64 address, Random& random, const Addressing& addressing, Sample& out) const {
-    const bool vsib = form.key.find(" vm") != std::string::npos || form.key.find(", vm") != std::string::npos;
+bool FormList::sample(const Form& form, u64 address, Random& random, const Addressing& addressing,
+                      Sample& out) const {
+    const bool vsib =
+        form.key.find(" vm") != std::string::npos || form.key.find(", vm") != std::string::npos;
     for (unsigned attempt = 0; attempt < 12; ++attempt) {
         const Encoding& e = form.encodings[random.below(form.encodings.size())];
         Builder builder(e, random, addressing);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file The forms of instruction that the instruction table permits, found by decoding all opcodes, and the making of
-/// random instructions of a form.
+/// @file The forms of instruction that the instruction table permits, found by decoding all
+/// opcodes, and the making of random instructions of a form.
 #pragma once
 
 #include "processor/soft/decoder.h"
@@ -16,14 +16,15 @@ namespace gnomon::test {
 struct Encoding {
     bool vex = false, lock = false, memory = false, has_modrm = false;
     bool w = false, l = false;
-    u8 map = 0;       ///< 0: one byte, 1: 0F, 2: 0F38, 3: 0F3A
-    u8 mandatory = 0; ///< 66, F2, F3 or 0
+    u8 map = 0;                    ///< 0: one byte, 1: 0F, 2: 0F38, 3: 0F3A
+    u8 mandatory = 0;              ///< 66, F2, F3 or 0
     bool operand_size_too = false; ///< 66 besides F2 or F3
     u8 opcode = 0;
     u8 reg = 0, rm = 0; ///< ModRM fields with which the form was found
 };
 
-/// Instructions of one mnemonic whose operands have the same kinds and sizes, such as "add m32, r32".
+/// Instructions of one mnemonic whose operands have the same kinds and sizes, such as "add m32,
+/// r32".
 struct Form {
     std::string key;
     ZydisMnemonic mnemonic = ZYDIS_MNEMONIC_INVALID;
@@ -51,6 +52,9 @@ struct Addressing {
     i32 displacement = 0;
 };
 
+/// Encodings that Intel's processors, which guests are shown, and AMD's execute differently.
+[[nodiscard]] bool differs_by_vendor(const processor::soft::DecodedInstruction& d);
+
 class FormList {
 public:
     FormList();
@@ -58,7 +62,8 @@ public:
     [[nodiscard]] processor::soft::FeatureSet features() const { return m_features; }
 
     /// A random instruction of `form` at `address`; false if chance gave none.
-    [[nodiscard]] bool sample(const Form& form, u64 address, Random& random, const Addressing& addressing, Sample& out) const;
+    [[nodiscard]] bool sample(const Form& form, u64 address, Random& random,
+                              const Addressing& addressing, Sample& out) const;
     /// Decodes `out.bytes` anew.
     [[nodiscard]] bool decode(Sample& out) const;
 
@@ -69,11 +74,13 @@ private:
     processor::soft::FeatureSet m_features;
     processor::soft::Decoder m_decoder;
     std::vector<Form> m_forms;
-    std::unordered_map<std::string, std::size_t> m_index; ///< of m_forms, by key, while they are found
+    std::unordered_map<std::string, std::size_t>
+        m_index; ///< of m_forms, by key, while they are found
     Random m_choice{1};
 };
 
-/// Patterns of forms that are not compared, each with its reason: lines "pattern # reason", `*` matches anything.
+/// Patterns of forms that are not compared, each with its reason: lines "pattern # reason", `*`
+/// matches anything.
 class Exclusions {
 public:
     [[nodiscard]] static Result<Exclusions> load(const std::string& path);

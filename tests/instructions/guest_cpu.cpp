@@ -38,6 +38,15 @@ constexpr unsigned exit_limit = 20000; ///< of one program: more is a processor 
 constexpr u64 present_user = ShadowEntry::present | ShadowEntry::user | ShadowEntry::accessed;
 constexpr u64 all_rights = present_user | ShadowEntry::writable | ShadowEntry::dirty;
 
+/// Every feature that helpers ask for.
+constexpr processor::CpuidLeaf cpuid_leaves[] = {
+    {.leaf = 0, .eax = 7},
+    {.leaf = 1, .ecx = 0xffffffff, .edx = 0xffffffff},
+    {.leaf = 7, .subleaf = 0, .has_subleaf = true, .ebx = 0xffffffff},
+    {.leaf = 0x80000000, .eax = 0x80000001},
+    {.leaf = 0x80000001, .ecx = 0xffffffff, .edx = 0xffffffff},
+};
+
 Segment segment(u16 selector, u32 rights) {
     Segment s;
     s.selector = selector;
@@ -72,7 +81,8 @@ Result<std::unique_ptr<GuestCpu>> GuestCpu::create() {
 }
 
 std::span<u8> GuestCpu::data() {
-    return {reinterpret_cast<u8*>(m_memory->hva(Gpa(data_gpa), layout::data_size)), layout::data_size};
+    return {reinterpret_cast<u8*>(m_memory->hva(Gpa(data_gpa), layout::data_size)),
+            layout::data_size};
 }
 
 u64& GuestCpu::leaf(u64 address) {
@@ -110,7 +120,8 @@ void GuestCpu::build_tables() {
     }
     for (u64 i = 0; i < system_pages; ++i)
         map(system_begin + i * page_size, system_gpa + i * page_size,
-            ShadowEntry::present | ShadowEntry::accessed | ShadowEntry::writable | ShadowEntry::dirty);
+            ShadowEntry::present | ShadowEntry::accessed | ShadowEntry::writable |
+                ShadowEntry::dirty);
 }
 
 void GuestCpu::build_system() {
@@ -122,7 +133,8 @@ void GuestCpu::build_system() {
         const u64 handler = handlers + v;
         const u8 halt = 0xf4;
         put(handler, &halt, 1);
-        const u64 gate[] = {(handler & 0xffff) | u64{kernel_cs} << 16 | u64{0x8e} << 40 | (handler & 0xffff0000) << 32,
+        const u64 gate[] = {(handler & 0xffff) | u64{kernel_cs} << 16 | u64{0x8e} << 40 |
+                                (handler & 0xffff0000) << 32,
                             handler >> 32};
         put(system_begin + idt_page * page_size + v * gate_size, gate, sizeof gate);
     }
@@ -140,6 +152,8 @@ void GuestCpu::build_system() {
     cb.shadow_arena = reinterpret_cast<Hva>(m_arena.get());
     cb.shadow_root = page_size;
     cb.write_buffer = {m_buffer.data(), static_cast<u32>(m_buffer.size()), 0};
+    cb.cpuid = cpuid_leaves;
+    cb.cpuid_count = std::size(cpuid_leaves);
     cb.int_intercept.set(stop_vector);
     m_processor->invalidate_tlb();
 }
@@ -155,8 +169,10 @@ void GuestCpu::load(const Program& program) {
         VERIFY(m_memory->write(gpa, std::as_bytes(bytes)));
         m_processor->invalidate_code(gpa, bytes.size());
     };
-    for (const Bytes& b : program.code) place(b.address, b.content);
-    for (const u64 stop : program.stops) place(stop, stop_bytes);
+    for (const Bytes& b : program.code)
+        place(b.address, b.content);
+    for (const u64 stop : program.stops)
+        place(stop, stop_bytes);
 }
 
 void GuestCpu::withdraw_lazy_pages() {
@@ -169,12 +185,14 @@ void GuestCpu::withdraw_lazy_pages() {
 
 bool GuestCpu::repair(u64 address, u32 error_code) {
     const u64 page = address & ~page_offset_mask;
-    if (!layout::in_data(address) || layout::kind_of(address) != layout::PageKind::lazy) return false;
+    if (!layout::in_data(address) || layout::kind_of(address) != layout::PageKind::lazy)
+        return false;
     u64& entry = leaf(page);
     if (entry == 0) {
         entry = (data_gpa + (page - layout::data_begin)) | present_user | ShadowEntry::writable;
         m_repaired.push_back(page);
-    } else if ((error_code & processor::pf_error::write) != 0 && !ShadowEntry{entry}.has(ShadowEntry::dirty)) {
+    } else if ((error_code & processor::pf_error::write) != 0 &&
+               !ShadowEntry{entry}.has(ShadowEntry::dirty)) {
         entry |= ShadowEntry::dirty;
     } else {
         return false; // it was repaired, and still faults
@@ -192,7 +210,8 @@ void GuestCpu::set_state(const MachineState& state, u64 rip) {
     s.rflags = state.rflags | processor::rflags::if_ | processor::rflags::fixed1;
     s.segment[processor::seg_cs] = segment(layout::user_cs, code_rights);
     s.segment[processor::seg_ss] = segment(layout::user_ss, data_rights);
-    for (const auto name : {processor::seg_es, processor::seg_ds, processor::seg_fs, processor::seg_gs})
+    for (const auto name :
+         {processor::seg_es, processor::seg_ds, processor::seg_fs, processor::seg_gs})
         s.segment[name] = null_segment();
     s.segment[processor::seg_fs].base = state.fs_base;
     s.segment[processor::seg_gs].base = state.gs_base;
@@ -204,7 +223,8 @@ void GuestCpu::set_state(const MachineState& state, u64 rip) {
     s.idtr = {system_begin + idt_page * page_size, vectors * gate_size - 1, 0};
     using namespace processor;
     s.cr0 = cr0::pe | cr0::mp | cr0::et | cr0::ne | cr0::wp | cr0::am | cr0::pg;
-    s.cr4 = cr4::pae | cr4::pge | cr4::osfxsr | cr4::osxmmexcpt | cr4::osxsave | cr4::fsgsbase | cr4::umip;
+    s.cr4 = cr4::pae | cr4::pge | cr4::osfxsr | cr4::osxmmexcpt | cr4::osxsave | cr4::fsgsbase |
+            cr4::umip;
     s.efer = efer::sce | efer::lme | efer::lma | efer::nxe;
     s.xcr0 = xcr0::x87 | xcr0::sse | xcr0::avx;
     s.extended = state.extended;
@@ -231,8 +251,9 @@ Outcome GuestCpu::exception_taken(u64 halted_rip) {
         out.note = fmt::format("a stack frame of {} bytes", bytes);
         return out;
     }
-    VERIFY(m_memory->read(Gpa(system_gpa + (rsp - system_begin)),
-                          std::as_writable_bytes(std::span(frame + (bytes == 40 ? 1 : 0), bytes / 8))));
+    VERIFY(m_memory->read(
+        Gpa(system_gpa + (rsp - system_begin)),
+        std::as_writable_bytes(std::span(frame + (bytes == 40 ? 1 : 0), bytes / 8))));
     out.error_code = static_cast<u32>(frame[0]);
     out.rip = frame[1];
     m_frame_rflags = frame[3] & ~processor::rflags::rf;
@@ -248,7 +269,8 @@ std::optional<Outcome> GuestCpu::take(const Exit& exit, const Program& program) 
     switch (exit.reason) {
     case ExitReason::kicked: return std::nullopt;
     case ExitReason::software_interrupt:
-        if (exit.index == stop_vector && std::ranges::find(program.stops, cb.state.rip) != program.stops.end()) {
+        if (exit.index == stop_vector &&
+            std::ranges::find(program.stops, cb.state.rip) != program.stops.end()) {
             out.kind = Outcome::Kind::stopped;
             out.rip = cb.state.rip;
             return out;
@@ -271,7 +293,8 @@ std::optional<Outcome> GuestCpu::take(const Exit& exit, const Program& program) 
     case ExitReason::mmio: {
         ++m_mmio_exits;
         u64 data = exit.data;
-        const auto bytes = std::span(reinterpret_cast<std::byte*>(&data), std::min<std::size_t>(exit.size, 8));
+        const auto bytes =
+            std::span(reinterpret_cast<std::byte*>(&data), std::min<std::size_t>(exit.size, 8));
         const u64 gpa = exit.gpa.value();
         if (gpa < data_gpa || gpa + exit.size > data_gpa + layout::data_size ||
             layout::kind_of(layout::data_begin + (gpa - data_gpa)) != layout::PageKind::mmio) {
@@ -289,10 +312,14 @@ std::optional<Outcome> GuestCpu::take(const Exit& exit, const Program& program) 
         return std::nullopt;
     }
     case ExitReason::write_buffer_full:
-        m_records.insert(m_records.end(), cb.write_buffer.contents().begin(), cb.write_buffer.contents().end());
+        m_records.insert(m_records.end(), cb.write_buffer.contents().begin(),
+                         cb.write_buffer.contents().end());
         cb.write_buffer.count = 0;
         return std::nullopt;
-    default: out.note = fmt::format("exit reason {} at {:#x}", static_cast<unsigned>(exit.reason), cb.state.rip); return out;
+    default:
+        out.note = fmt::format("exit reason {} at {:#x}", static_cast<unsigned>(exit.reason),
+                               cb.state.rip);
+        return out;
     }
 }
 
@@ -317,7 +344,8 @@ Outcome GuestCpu::run(const Program& program, MachineState& state) {
     }
     set_state(state, program.rip);
     const Outcome out = run_to_end(program);
-    m_records.insert(m_records.end(), cb.write_buffer.contents().begin(), cb.write_buffer.contents().end());
+    m_records.insert(m_records.end(), cb.write_buffer.contents().begin(),
+                     cb.write_buffer.contents().end());
     const processor::RegisterBlock& s = cb.state;
     std::memcpy(state.gpr, s.gpr, sizeof s.gpr);
     state.rflags = s.rflags;
@@ -335,12 +363,14 @@ std::string GuestCpu::check_records(std::span<const u8> before) {
     std::vector<u8> content(before.begin(), before.end());
     for (const processor::WriteRecord& r : m_records) {
         const u64 at = r.gpa.value() - data_gpa;
-        if (r.gpa.value() < data_gpa || at + r.size > content.size() || r.size == 0 || r.size > sizeof r.before)
+        if (r.gpa.value() < data_gpa || at + r.size > content.size() || r.size == 0 ||
+            r.size > sizeof r.before)
             return fmt::format("record of {} bytes at {:#x}", r.size, r.gpa.value());
         if (layout::data_kinds[at / page_size] != layout::PageKind::traced)
             return fmt::format("record of a page that is not traced, at {:#x}", r.gpa.value());
         if (std::memcmp(content.data() + at, r.before, r.size) != 0)
-            return fmt::format("`before` of the record at {:#x} is not what was there", r.gpa.value());
+            return fmt::format("`before` of the record at {:#x} is not what was there",
+                               r.gpa.value());
         std::memcpy(content.data() + at, r.after, r.size);
     }
     const std::span<const u8> now = data();

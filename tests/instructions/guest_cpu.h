@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file The software processor under test: runs a program in user mode, in a guest that consists of shadow tables, an
-/// IDT and little else.
+/// @file The software processor under test: runs a program in user mode, in a guest that consists
+/// of shadow tables, an IDT and little else.
 #pragma once
 
 #include "machine_state.h"
@@ -24,11 +24,13 @@ public:
     /// Forgets all cached translations of addresses.
     void flush_tlb() { m_processor->invalidate_tlb(); }
 
-    /// What is wrong with the records of the last run's traced writes, which began at the content `before`; empty if
-    /// nothing is.
+    /// What is wrong with the records of the last run's traced writes, which began at the content
+    /// `before`; empty if nothing is.
     [[nodiscard]] std::string check_records(std::span<const u8> before);
 
-    [[nodiscard]] const processor::soft::Cpu::Statistics& statistics() const { return m_processor->statistics(); }
+    [[nodiscard]] const processor::soft::Cpu::Statistics& statistics() const {
+        return m_processor->statistics();
+    }
     [[nodiscard]] processor::soft::FeatureSet features() const { return m_processor->features(); }
     [[nodiscard]] u64 restarts() const { return m_restarts; } ///< page faults that were repaired
     [[nodiscard]] u64 mmio_exits() const { return m_mmio_exits; }

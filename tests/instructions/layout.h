@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file The addresses at which a case runs: the same natively and in the guest, so that pointers are the same on both
-/// sides.
+/// @file The addresses at which a case runs: the same natively and in the guest, so that pointers
+/// are the same on both sides.
 ///
-/// All lie below 4 GiB, for 32-bit addressing and absolute displacements, within a reservation that natively holds
-/// nothing else: whatever a case accesses by mistake there faults and harms nobody.
+/// All lie below 4 GiB, for 32-bit addressing and absolute displacements, within a reservation that
+/// natively holds nothing else: whatever a case accesses by mistake there faults and harms nobody.
 #pragma once
 
 #include "base/types.h"
@@ -16,19 +16,20 @@ inline constexpr u64 code_begin = 0x18000000;
 inline constexpr u64 code_pages = 3;
 inline constexpr u64 code_end = code_begin + code_pages * page_size;
 
-/// What the guest's shadow tables say of a page of the data area. Natively all but `read_only` are plain memory.
+/// What the guest's shadow tables say of a page of the data area. Natively all but `read_only` are
+/// plain memory.
 enum class PageKind : u8 {
     plain,
-    traced,    ///< writes go into the guest write buffer
-    mmio,      ///< every access exits, and is served by the test from RAM
-    lazy,      ///< not present until an access exits, then not dirty until a write does
-    code,      ///< translated code lies where the case writes
+    traced, ///< writes go into the guest write buffer
+    mmio,   ///< every access exits, and is served by the test from RAM
+    lazy,   ///< not present until an access exits, then not dirty until a write does
+    code,   ///< translated code lies where the case writes
     read_only,
 };
 inline constexpr PageKind data_kinds[] = {
-    PageKind::plain, PageKind::plain, PageKind::traced, PageKind::traced, PageKind::plain, PageKind::mmio,
-    PageKind::mmio,  PageKind::traced, PageKind::lazy,  PageKind::plain,  PageKind::code,  PageKind::plain,
-    PageKind::read_only,
+    PageKind::plain, PageKind::plain, PageKind::traced,    PageKind::traced, PageKind::plain,
+    PageKind::mmio,  PageKind::mmio,  PageKind::traced,    PageKind::lazy,   PageKind::plain,
+    PageKind::code,  PageKind::plain, PageKind::read_only, PageKind::plain,
 };
 inline constexpr u64 data_pages = sizeof data_kinds / sizeof *data_kinds;
 inline constexpr u64 data_begin = 0x18100000; ///< guard pages lie before and after

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file What a case starts from and what it leaves: the state that both processors are compared in.
+/// @file What a case starts from and what it leaves: the state that both processors are compared
+/// in.
 #pragma once
 
 #include "processor/registers.h"
@@ -47,11 +48,19 @@ struct Range {
 struct Program {
     u64 rip = 0;
     std::vector<Bytes> code;
-    std::vector<u64> stops; ///< addresses where the program ends; nothing else lies within 16 bytes after
+    std::vector<u64>
+        stops; ///< addresses where the program ends; nothing else lies within 16 bytes after
     std::vector<Bytes> memory;
     MachineState state;
-    std::vector<u64> translated; ///< addresses in a `code` page that the guest is to have translated code at
-    std::vector<Range> not_compared; ///< memory that is not compared, with the reason where it is added
+    std::vector<u64>
+        translated; ///< addresses in a `code` page that the guest is to have translated code at
+    std::vector<Range>
+        not_compared; ///< memory that is not compared, with the reason where it is added
+    std::vector<Range> not_compared_on_fault;
+    Range operand;           ///< the explicit memory operand, if any
+    bool misaligned = false; ///< `operand` is not aligned as some instructions want it
+    bool several_faults =
+        false; ///< more than one access can fault, in an order that is up to the processor
     bool flags_compared_on_fault = true;
     bool vectors_compared_on_fault = true;
     std::string text; ///< disassembly

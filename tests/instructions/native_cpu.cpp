@@ -18,8 +18,8 @@ namespace gnomon::test {
 
 namespace {
 
-/// What the stub and the signal handler share. At a fixed address below 2 GiB, so that the stub needs no register to
-/// find it; outside the reservation, so that no program does.
+/// What the stub and the signal handler share. At a fixed address below 2 GiB, so that the stub
+/// needs no register to find it; outside the reservation, so that no program does.
 struct Shared {
     u64 gpr[16];
     u64 rflags;
@@ -45,8 +45,10 @@ Shared& shared() { return *reinterpret_cast<Shared*>(shared_address); }
 class Stub : public Xbyak::CodeGenerator {
 public:
     explicit Stub(void* memory) : CodeGenerator(stub_size, memory) {
-        const Xbyak::Reg64 all[] = {rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15};
-        for (const auto& r : {rbx, rbp, r12, r13, r14, r15}) push(r);
+        const Xbyak::Reg64 all[] = {rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi,
+                                    r8,  r9,  r10, r11, r12, r13, r14, r15};
+        for (const auto& r : {rbx, rbp, r12, r13, r14, r15})
+            push(r);
         mov(at(offsetof(Shared, host_rsp)), rsp);
         swap_base(0xc0, offsetof(Shared, host_fs), offsetof(Shared, fs_base));
         swap_base(0xc8, offsetof(Shared, host_gs), offsetof(Shared, gs_base));
@@ -55,19 +57,21 @@ public:
         extended_state(5); // XRSTOR64
         for (unsigned i = 0; i < 16; ++i)
             if (i != processor::rsp) mov(all[i], at(offsetof(Shared, gpr) + 8 * i));
-        // IRET loads RSP, RFLAGS and RIP at once and serialises, as code that was just written through another mapping
-        // asks for.
+        // IRET loads RSP, RFLAGS and RIP at once and serialises, as code that was just written
+        // through another mapping asks for.
         mov(rsp, shared_address + offsetof(Shared, iret_frame));
         db(0x48), db(0xcf);
 
         for (u64 i = 0; i < stop_count; ++i) {
             m_stops[i] = reinterpret_cast<u64>(getCurr());
-            mov(qword[Xbyak::RegExp(std::size_t{shared_address + offsetof(Shared, stop)})], static_cast<u32>(i));
+            mov(qword[Xbyak::RegExp(std::size_t{shared_address + offsetof(Shared, stop)})],
+                static_cast<u32>(i));
             jmp(m_leave, T_NEAR);
         }
         L(m_leave);
         m_leave_address = reinterpret_cast<u64>(getCurr());
-        for (unsigned i = 0; i < 16; ++i) mov(at(offsetof(Shared, gpr) + 8 * i), all[i]);
+        for (unsigned i = 0; i < 16; ++i)
+            mov(at(offsetof(Shared, gpr) + 8 * i), all[i]);
         mov(rsp, at(offsetof(Shared, host_rsp)));
         pushfq();
         pop(rax);
@@ -83,20 +87,24 @@ public:
         mov(dword[rsp - 8], 0x1f80);
         ldmxcsr(dword[rsp - 8]);
         vzeroupper();
-        for (const auto& r : {r15, r14, r13, r12, rbp, rbx}) pop(r);
+        for (const auto& r : {r15, r14, r13, r12, rbp, rbx})
+            pop(r);
         ret();
     }
     [[nodiscard]] u64 leave_address() const { return m_leave_address; }
     [[nodiscard]] u64 stop_address(u64 i) const { return m_stops[i]; }
 
 private:
-    Xbyak::Address at(std::size_t offset) { return qword[Xbyak::RegExp(std::size_t{shared_address + offset})]; }
+    Xbyak::Address at(std::size_t offset) {
+        return qword[Xbyak::RegExp(std::size_t{shared_address + offset})];
+    }
     /// REX.W 0F AE /op on Shared::extended, by absolute address.
     void extended_state(unsigned op) {
         db(0x48), db(0x0f), db(0xae), db(op << 3 | 4), db(0x25);
         dd(static_cast<u32>(shared_address + offsetof(Shared, extended)));
     }
-    /// Saves the FS (0xc0) or GS (0xc8) base and loads another. RDFSBASE, WRFSBASE: F3 REX.W 0F AE /0../3.
+    /// Saves the FS (0xc0) or GS (0xc8) base and loads another. RDFSBASE, WRFSBASE: F3 REX.W 0F AE
+    /// /0../3.
     void swap_base(u8 modrm, std::size_t save, std::size_t load) {
         db(0xf3), db(0x48), db(0x0f), db(0xae), db(modrm);
         mov(at(save), rax);
@@ -115,7 +123,8 @@ u64 leave_address = 0;
 u64 stop_addresses[stop_count];
 alignas(64) u8 signal_stack[64 * 1024];
 
-/// The FS base may be the program's here: nothing that uses thread-local storage before `running` is seen to be 0.
+/// The FS base may be the program's here: nothing that uses thread-local storage before `running`
+/// is seen to be 0.
 void handle(int number, siginfo_t* info, void* context) {
     if (shared().running != 0) {
         shared().running = 0;
@@ -149,8 +158,10 @@ bool host_has_fsgsbase() {
 Result<std::unique_ptr<NativeCpu>> NativeCpu::create() {
     if (!host_has_fsgsbase()) return fail("the host does not let programs use WRFSBASE");
     std::unique_ptr<NativeCpu> n(new NativeCpu);
-    const auto map = [&n](u64 address, std::size_t size, int protection, int flags, int fd, u64 offset) -> u8* {
-        void* const p = ::mmap(reinterpret_cast<void*>(address), size, protection, flags, fd, static_cast<off_t>(offset));
+    const auto map = [&n](u64 address, std::size_t size, int protection, int flags, int fd,
+                          u64 offset) -> u8* {
+        void* const p = ::mmap(reinterpret_cast<void*>(address), size, protection, flags, fd,
+                               static_cast<off_t>(offset));
         if (p == MAP_FAILED) return nullptr;
         n->m_mappings.push_back(p);
         n->m_sizes.push_back(size);
@@ -159,22 +170,28 @@ Result<std::unique_ptr<NativeCpu>> NativeCpu::create() {
     constexpr int fresh = MAP_FIXED_NOREPLACE;
     constexpr u64 code_size = layout::code_pages * page_size;
     const FileDescriptor file(::memfd_create("instructions", MFD_CLOEXEC));
-    if (file.get() < 0 || ::ftruncate(file.get(), static_cast<off_t>(code_size + layout::data_size)) != 0)
+    if (file.get() < 0 ||
+        ::ftruncate(file.get(), static_cast<off_t>(code_size + layout::data_size)) != 0)
         return fail("memfd_create: {}", std::strerror(errno));
-    u8* const stub = map(stub_address, stub_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | fresh, -1, 0);
-    const u8* const common =
-        map(shared_address, shared_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | fresh, -1, 0);
-    const u8* const reserve = map(layout::reserve_begin, layout::reserve_end - layout::reserve_begin, PROT_NONE,
-                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | fresh, -1, 0);
+    u8* const stub = map(stub_address, stub_size, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | fresh, -1, 0);
+    const u8* const common = map(shared_address, shared_size, PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS | fresh, -1, 0);
+    const u8* const reserve =
+        map(layout::reserve_begin, layout::reserve_end - layout::reserve_begin, PROT_NONE,
+            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | fresh, -1, 0);
     if (stub == nullptr || common == nullptr || reserve == nullptr)
         return fail("the fixed addresses of this test are taken: {}", std::strerror(errno));
-    u8* const view = map(0, code_size + layout::data_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, file.get(), 0);
-    bool ok = view != nullptr &&
-              map(layout::code_begin, code_size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, file.get(), 0) != nullptr;
+    u8* const view = map(0, code_size + layout::data_size, PROT_READ | PROT_WRITE,
+                         MAP_SHARED | MAP_POPULATE, file.get(), 0);
+    bool ok = view != nullptr && map(layout::code_begin, code_size, PROT_READ | PROT_EXEC,
+                                     MAP_SHARED | MAP_FIXED, file.get(), 0) != nullptr;
     for (u64 i = 0; i < layout::data_pages; ++i) {
         const bool writable = layout::data_kinds[i] != layout::PageKind::read_only;
-        ok = ok && map(layout::data_begin + i * page_size, page_size, PROT_READ | (writable ? PROT_WRITE : 0),
-                       MAP_SHARED | MAP_FIXED | MAP_POPULATE, file.get(), code_size + i * page_size) != nullptr;
+        ok = ok &&
+             map(layout::data_begin + i * page_size, page_size,
+                 PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED | MAP_FIXED | MAP_POPULATE,
+                 file.get(), code_size + i * page_size) != nullptr;
     }
     if (!ok) return fail("mmap: {}", std::strerror(errno));
     n->m_code = {view, code_size};
@@ -182,8 +199,10 @@ Result<std::unique_ptr<NativeCpu>> NativeCpu::create() {
 
     const Stub assembled(stub);
     leave_address = assembled.leave_address();
-    for (u64 i = 0; i < stop_count; ++i) stop_addresses[i] = assembled.stop_address(i);
-    if (::mprotect(stub, stub_size, PROT_READ | PROT_EXEC) != 0) return fail("mprotect: {}", std::strerror(errno));
+    for (u64 i = 0; i < stop_count; ++i)
+        stop_addresses[i] = assembled.stop_address(i);
+    if (::mprotect(stub, stub_size, PROT_READ | PROT_EXEC) != 0)
+        return fail("mprotect: {}", std::strerror(errno));
 
     stack_t stack{};
     stack.ss_sp = signal_stack;
@@ -193,18 +212,21 @@ Result<std::unique_ptr<NativeCpu>> NativeCpu::create() {
     action.sa_sigaction = handle;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
     sigemptyset(&action.sa_mask);
-    for (const int number : handled) VERIFY(::sigaction(number, &action, &previous[number]) == 0);
+    for (const int number : handled)
+        VERIFY(::sigaction(number, &action, &previous[number]) == 0);
     return n;
 }
 
 NativeCpu::~NativeCpu() {
     if (!m_code.empty()) {
-        for (const int number : handled) ::sigaction(number, &previous[number], nullptr);
+        for (const int number : handled)
+            ::sigaction(number, &previous[number], nullptr);
         stack_t stack{};
         stack.ss_flags = SS_DISABLE;
         ::sigaltstack(&stack, nullptr);
     }
-    for (std::size_t i = m_mappings.size(); i-- > 0;) ::munmap(m_mappings[i], m_sizes[i]);
+    for (std::size_t i = m_mappings.size(); i-- > 0;)
+        ::munmap(m_mappings[i], m_sizes[i]);
 }
 
 void NativeCpu::load(const Program& program) {
@@ -212,7 +234,8 @@ void NativeCpu::load(const Program& program) {
         VERIFY(address >= layout::code_begin && address + size <= layout::code_end);
         std::memcpy(m_code.data() + (address - layout::code_begin), bytes, size);
     };
-    for (const Bytes& b : program.code) place(b.address, b.content.data(), b.content.size());
+    for (const Bytes& b : program.code)
+        place(b.address, b.content.data(), b.content.size());
     VERIFY(program.stops.size() <= stop_count);
     for (std::size_t i = 0; i < program.stops.size(); ++i) {
         u8 jump[native_stop_size] = {0xff, 0x25};
@@ -228,11 +251,12 @@ Outcome NativeCpu::run(const Program& program, MachineState& state) {
     s.gs_base = state.gs_base;
     s.extended = state.extended;
     s.stop = stop_count;
-    const u64 frame[] = {program.rip, layout::user_cs, state.rflags | processor::rflags::if_, state.gpr[processor::rsp],
-                         layout::user_ss};
+    const u64 frame[] = {program.rip, layout::user_cs, state.rflags | processor::rflags::if_,
+                         state.gpr[processor::rsp], layout::user_ss};
     std::memcpy(s.iret_frame, frame, sizeof frame);
     s.running = 1;
-    // SAFETY: assembled by Stub as a function without arguments that keeps what the ABI says is kept.
+    // SAFETY: assembled by Stub as a function without arguments that keeps what the ABI says is
+    // kept.
     reinterpret_cast<void (*)()>(stub_address)();
     const bool faulted = s.running == 0;
     s.running = 0;

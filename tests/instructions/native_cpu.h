@@ -13,7 +13,8 @@ namespace gnomon::test {
 /// One may exist at a time, since it owns fixed addresses and signal handlers. One thread.
 class NativeCpu {
 public:
-    /// Call after any SoftProcessor was created: faults that are not the program's go on to the handlers found here.
+    /// Call after any SoftProcessor was created: faults that are not the program's go on to the
+    /// handlers found here.
     [[nodiscard]] static Result<std::unique_ptr<NativeCpu>> create();
     NativeCpu(const NativeCpu&) = delete;
     NativeCpu& operator=(const NativeCpu&) = delete;

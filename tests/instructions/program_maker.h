@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file Programs of one instruction, or of a short sequence, with a state in which they do something.
+/// @file Programs of one instruction, or of a short sequence, with a state in which they do
+/// something.
 #pragma once
 
 #include "forms.h"
@@ -9,13 +10,15 @@
 
 namespace gnomon::test {
 
-/// One instruction of `form`, whose memory operands lie at any place of the data area, across page ends too, and
-/// sometimes where it faults. Nothing if chance gave none that is safe to run natively.
-[[nodiscard]] std::optional<Program> make_single(const FormList& list, const Form& form, Random& random);
+/// One instruction of `form`, whose memory operands lie at any place of the data area, across page
+/// ends too, and sometimes where it faults. Nothing if chance gave none that is safe to run
+/// natively.
+[[nodiscard]] std::optional<Program> make_single(const FormList& list, const Form& form,
+                                                 Random& random);
 
 /// Up to 20 instructions of `forms` with forward branches, a loop, a call; none faults.
-[[nodiscard]] std::optional<Program> make_sequence(const FormList& list, const std::vector<const Form*>& forms,
-                                                   Random& random);
+[[nodiscard]] std::optional<Program>
+make_sequence(const FormList& list, const std::vector<const Form*>& forms, Random& random);
 /// Whether instructions of the form can be part of a sequence.
 [[nodiscard]] bool fits_sequence(const Form& form);
 

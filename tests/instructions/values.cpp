@@ -11,14 +11,30 @@ using processor::ExtendedState;
 
 namespace {
 
-constexpr u64 double_specials[] = {
-    0, 0x8000000000000000, 0x3ff0000000000000, 0xbff0000000000000, 0x7ff0000000000000, 0xfff0000000000000,
-    0x7ff8000000000000, 0x7ff0000000000001, 0xfff8000000001234, 1, 0x000fffffffffffff, 0x0010000000000000,
-    0x7fefffffffffffff, 0x43e0000000000000, 0xc3e0000000000000, 0x41dfffffffc00000, 0x3fe0000000000000,
-    0x4000000000000000, 0x400921fb54442d18, 0x3cb0000000000000};
-constexpr u32 single_specials[] = {
-    0, 0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001, 1, 0x007fffff,
-    0x00800000, 0x7f7fffff, 0x4f000000, 0xcf000000, 0x4effffff, 0x3f000000, 0x40490fdb};
+constexpr u64 double_specials[] = {0,
+                                   0x8000000000000000,
+                                   0x3ff0000000000000,
+                                   0xbff0000000000000,
+                                   0x7ff0000000000000,
+                                   0xfff0000000000000,
+                                   0x7ff8000000000000,
+                                   0x7ff0000000000001,
+                                   0xfff8000000001234,
+                                   1,
+                                   0x000fffffffffffff,
+                                   0x0010000000000000,
+                                   0x7fefffffffffffff,
+                                   0x43e0000000000000,
+                                   0xc3e0000000000000,
+                                   0x41dfffffffc00000,
+                                   0x3fe0000000000000,
+                                   0x4000000000000000,
+                                   0x400921fb54442d18,
+                                   0x3cb0000000000000};
+constexpr u32 single_specials[] = {0,          0x80000000, 0x3f800000, 0xbf800000, 0x7f800000,
+                                   0xff800000, 0x7fc00000, 0x7f800001, 1,          0x007fffff,
+                                   0x00800000, 0x7f7fffff, 0x4f000000, 0xcf000000, 0x4effffff,
+                                   0x3f000000, 0x40490fdb};
 
 u64 element(Random& random) {
     switch (random.below(6)) {
@@ -40,13 +56,15 @@ void fill_register_stack(Random& random, u8 (&legacy)[512]) {
         u16 sign_exponent = static_cast<u16>(0x3fff + random.below(64) - 32);
         if (random.percent(50)) sign_exponent |= 0x8000;
         switch (random.below(10)) {
-        case 0: significand = 0, sign_exponent &= 0x8000; break;               // zero
-        case 1: sign_exponent |= 0x7fff; break;                                // NaN
-        case 2: significand = u64{1} << 63, sign_exponent |= 0x7fff; break;    // infinity
+        case 0: significand = 0, sign_exponent &= 0x8000; break;                  // zero
+        case 1: sign_exponent |= 0x7fff; break;                                   // NaN
+        case 2: significand = u64{1} << 63, sign_exponent |= 0x7fff; break;       // infinity
         case 3: significand >>= random.below(64), sign_exponent &= 0x8000; break; // denormal
         case 4: significand = random.next(), sign_exponent = static_cast<u16>(random.next()); break;
         case 5: significand = u64{1} << 63; break; // a power of two
-        case 6: significand = (u64{1} << 63) | random.below(0x10000) << 47, sign_exponent = 0x400e; break;
+        case 6:
+            significand = (u64{1} << 63) | random.below(0x10000) << 47, sign_exponent = 0x400e;
+            break;
         default: break;
         }
         std::memcpy(legacy + ExtendedState::st0 + 16 * i, &significand, 8);
@@ -56,11 +74,14 @@ void fill_register_stack(Random& random, u8 (&legacy)[512]) {
 
 void fill_x87_words(Random& random, u8 (&legacy)[512], bool calm) {
     u16 fcw = 0x37f;
-    if (calm) fcw = static_cast<u16>(0x7f | (random.next() & 0x0f00));
-    else if (random.percent(40)) fcw = static_cast<u16>((random.next() & 0x1f3f) | 0x40);
+    if (calm)
+        fcw = static_cast<u16>(0x7f | (random.next() & 0x0f00));
+    else if (random.percent(40))
+        fcw = static_cast<u16>((random.next() & 0x1f3f) | 0x40);
     u16 fsw = static_cast<u16>(random.next() & 0x7f00); // TOP, C0-C3, and bit 15 clear
     if (random.percent(calm ? 0 : 25)) fsw |= static_cast<u16>(random.below(0x80));
-    if (random.percent(80)) fsw &= static_cast<u16>(~0x3f); // a pending exception stops most instructions
+    if (random.percent(80))
+        fsw &= static_cast<u16>(~0x3f); // a pending exception stops most instructions
     if ((fsw & ~fcw & 0x3f) != 0) fsw |= 0x8080;
     const u8 tags = random.percent(60) ? 0xff : random.percent(30) ? u8{0} : random.byte();
     std::memcpy(legacy + ExtendedState::fcw, &fcw, 2);
@@ -73,8 +94,10 @@ void fill_x87_words(Random& random, u8 (&legacy)[512], bool calm) {
 u64 random_word(Random& random) {
     switch (random.below(9)) {
     case 0: return random.below(16);
-    case 1: return random.pick<u64>({~u64{0}, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff,
-                                     0x7fffffffffffffff, 0x8000000000000000, 0xffffffff80000000, 0xffffffffffffff80});
+    case 1:
+        return random.pick<u64>({~u64{0}, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff,
+                                 0x80000000, 0xffffffff, 0x7fffffffffffffff, 0x8000000000000000,
+                                 0xffffffff80000000, 0xffffffffffffff80});
     case 2: return (u64{1} << random.below(64)) + random.below(3) - 1;
     case 3: return layout::data_begin + random.below(layout::data_size);
     case 4: return random.next() >> random.below(64);
@@ -93,7 +116,8 @@ void fill_interesting(Random& random, std::span<u8> out) {
 
 MachineState random_state(Random& random, bool calm) {
     MachineState s;
-    for (u64& r : s.gpr) r = random_word(random);
+    for (u64& r : s.gpr)
+        r = random_word(random);
     s.rflags = processor::rflags::fixed1 | (random.next() & processor::rflags::arithmetic);
     if (random.percent(20)) s.rflags |= processor::rflags::df;
     if (random.percent(20)) s.rflags |= processor::rflags::id;
@@ -108,16 +132,21 @@ MachineState random_state(Random& random, bool calm) {
     if (!calm && random.percent(12)) mxcsr = static_cast<u32>(random.next()) & 0xffff;
     std::memcpy(legacy + ExtendedState::mxcsr, &mxcsr, 4);
     fill_interesting(random, std::span(legacy).subspan(ExtendedState::xmm0, 256));
-    for (auto& high : s.extended.ymm_high) fill_interesting(random, high);
+    for (auto& high : s.extended.ymm_high)
+        fill_interesting(random, high);
     s.extended.header[0] = processor::xcr0::x87 | processor::xcr0::sse | processor::xcr0::avx;
     return s;
 }
 
 void fill_extended_image(Random& random, std::span<u8> out) {
     MachineState s = random_state(random, false);
-    if (random.percent(5)) fill_interesting(random, std::span(s.extended.legacy).subspan(ExtendedState::mxcsr, 4));
-    if (random.percent(20)) s.extended.header[random.below(3) * 8] = random.byte();
-    else s.extended.header[0] = static_cast<u8>(random.below(8));
+    if (random.percent(5))
+        fill_interesting(random, std::span(s.extended.legacy).subspan(ExtendedState::mxcsr, 4));
+    // Never components 5 to 7 and 9, which the host may have and guests have not.
+    if (random.percent(20))
+        s.extended.header[random.below(3) * 8] = random.byte() & 0x1f;
+    else
+        s.extended.header[0] = static_cast<u8>(random.below(8));
     if (random.percent(40)) { // compacted, of components 0 to 2
         s.extended.header[8] = static_cast<u8>(s.extended.header[0] | random.below(8));
         s.extended.header[15] = 0x80;

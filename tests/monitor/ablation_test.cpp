@@ -40,8 +40,8 @@ Hva shadow_leaf(Guest& g, u64 gva) {
     u64 table = g.block().shadow_root;
     for (unsigned level = 4; level > 1; --level) {
         u64 e = 0;
-        std::memcpy(&e, g.block().shadow_arena + table + 8 * processor::shadow_index(Gva(gva), level),
-                    8);
+        std::memcpy(
+            &e, g.block().shadow_arena + table + 8 * processor::shadow_index(Gva(gva), level), 8);
         table = processor::ShadowEntry{e}.address();
     }
     return g.block().shadow_arena + table + 8 * processor::shadow_index(Gva(gva), 1);

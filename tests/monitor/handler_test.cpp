@@ -42,8 +42,8 @@ u64 leaf_of(Guest& g, u64 root, u64 gva) {
     u64 table = root;
     for (unsigned level = 4;; --level) {
         u64 e = 0;
-        std::memcpy(&e, g.block().shadow_arena + table + 8 * processor::shadow_index(Gva(gva), level),
-                    8);
+        std::memcpy(
+            &e, g.block().shadow_arena + table + 8 * processor::shadow_index(Gva(gva), level), 8);
         if ((e & 1) == 0) return 0;
         if (level == 1) return e;
         table = processor::ShadowEntry{e}.address();
@@ -97,9 +97,10 @@ TEST_P(GuestAtHandlerBase, GetsTheFaultThatItsOwnTablesGive) {
                 c.mov(rbx, handler_base + offset);
                 access.emit(c);
             });
-            g->cpu().invalidate_code(Gpa(where + 0x200), 64);
-            if (user) g->start_user(where + 0x200);
-            else g->start_kernel(where + 0x200);
+            if (user)
+                g->start_user(where + 0x200);
+            else
+                g->start_kernel(where + 0x200);
             const Stop stop = g->run();
             ASSERT_TRUE(stop.is(Vector::pf)) << stop.text();
             EXPECT_EQ(stop.error_code, access.error | (user ? 4U : 0U));
@@ -137,8 +138,10 @@ TEST_P(GuestAtHandlerBase, SeesItsOwnPageThere) {
         c.mov(r12d, 1);
         c.hlt();
     });
-    if (user) g->start_user(where);
-    else g->start_kernel(where);
+    if (user)
+        g->start_user(where);
+    else
+        g->start_kernel(where);
     const Stop stop = g->run();
     ASSERT_TRUE(stop.halted()) << stop.text();
     EXPECT_EQ(g->gpr(processor::r8), 0x1122334455667788U);
@@ -178,8 +181,10 @@ TEST_F(M1_4_SubstituteHandler, HypercallsOutsideItAreUndefined) {
     for (const bool user : {false, true}) {
         const u64 where = user ? place::user_code + 0x100 : place::kernel_code;
         g->assemble(where, [](Code& c) { c.db(0x0f), c.db(0x01), c.db(0xc1); });
-        if (user) g->start_user(where);
-        else g->start_kernel(where);
+        if (user)
+            g->start_user(where);
+        else
+            g->start_kernel(where);
         EXPECT_TRUE(g->run().is(Vector::ud));
     }
     EXPECT_EQ(g->exits(ExitReason::hypercall), 0U);
@@ -272,7 +277,8 @@ TEST_F(M1_4_SubstituteHandler, BreakpointsDoNotSeeIt) {
         for (const u64 offset : {u64{0}, page_size, page_size + 8, page_size + 16}) {
             make(action);
             g->state().dr[0] = handler_base + offset;
-            g->state().dr[7] = 0x400 | 1 | u64{offset == 0 ? 0U : 0xbU} << 16; // execute, or 8 bytes
+            g->state().dr[7] =
+                0x400 | 1 | u64{offset == 0 ? 0U : 0xbU} << 16; // execute, or 8 bytes
             g->state().dr[1] = handler_base + page_size + 24;
             g->state().dr[7] |= 4 | u64{0xb} << 20;
             const u64 dr6 = g->state().dr[6];
@@ -309,7 +315,8 @@ void randomize(processor::RegisterBlock& s, u64 seed, u64 number, u64 fmask, boo
     for (u64& r : s.gpr)
         r = random();
     s.gpr[processor::rax] = number;
-    constexpr u64 writable = rf::arithmetic | rf::df | rf::ac | rf::id | rf::if_ | rf::nt | rf::iopl;
+    constexpr u64 writable =
+        rf::arithmetic | rf::df | rf::ac | rf::id | rf::if_ | rf::nt | rf::iopl;
     s.rflags = (random() & writable) | rf::fixed1 | (trap ? rf::tf : 0);
     s.fmask = fmask;
     s.segment[processor::seg_fs].base = random() >> 20;
@@ -351,7 +358,8 @@ TEST_P(EveryAction, BeginsWithTheStateThatSyscallLeaves) {
                 EXPECT_EQ(stops[0].rflags, stops[1].rflags) << what;
                 expect_same_state(*g, plain, what);
                 if (HasFailure()) return;
-                // The stack of a #DB frame is the user's, which random RSP makes unusable: shutdown.
+                // The stack of a #DB frame is the user's, which random RSP makes unusable:
+                // shutdown.
                 if (stops[0].is(ExitReason::triple_fault)) {
                     g->block().injection = {};
                     plain.block().injection = {};

@@ -319,7 +319,9 @@ TEST(Tlb, InvalidationMakesTheProcessorWalkAgain) {
         u64 table = g.block().shadow_root;
         for (unsigned level = 4; level > 1; --level) {
             u64 e = 0;
-            std::memcpy(&e, g.block().shadow_arena + table + 8 * processor::shadow_index(Gva(gva), level), 8);
+            std::memcpy(
+                &e, g.block().shadow_arena + table + 8 * processor::shadow_index(Gva(gva), level),
+                8);
             table = processor::ShadowEntry{e}.address();
         }
         const Hva leaf = g.block().shadow_arena + table + 8 * processor::shadow_index(Gva(gva), 1);
@@ -331,8 +333,10 @@ TEST(Tlb, InvalidationMakesTheProcessorWalkAgain) {
         g.start_kernel();
         ASSERT_TRUE(g.run().halted());
         EXPECT_EQ(g.gpr(processor::rax), 1U) << "cached: invalidating another page changes nothing";
-        if (all) g.cpu().invalidate_tlb();
-        else g.cpu().invalidate_tlb(Gva(gva));
+        if (all)
+            g.cpu().invalidate_tlb();
+        else
+            g.cpu().invalidate_tlb(Gva(gva));
         g.start_kernel();
         ASSERT_TRUE(g.run().halted());
         EXPECT_EQ(g.gpr(processor::rax), 2U);

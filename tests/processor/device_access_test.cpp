@@ -239,9 +239,8 @@ TEST(PortAccess, InAndOutOfEachSize) {
         u8 size;
         bool write;
         u64 data;
-    } wanted[] = {{0x3f8, 1, true, 0x88},     {0x3f8, 2, true, 0x7788},
-                  {0x3f8, 4, true, 0x55667788}, {0x80, 1, true, 0x88},
-                  {0x3f8, 1, false, 0},       {0x3f8, 2, false, 0},
+    } wanted[] = {{0x3f8, 1, true, 0x88}, {0x3f8, 2, true, 0x7788}, {0x3f8, 4, true, 0x55667788},
+                  {0x80, 1, true, 0x88},  {0x3f8, 1, false, 0},     {0x3f8, 2, false, 0},
                   {0x3f8, 4, false, 0}};
     for (const auto& w : wanted) {
         const Stop stop = g.run();

@@ -11,7 +11,6 @@ using namespace Xbyak::util;
 using processor::Injection;
 namespace rf = processor::rflags;
 
-
 TEST(ProcessorEvents, KickBeforeEnterIsNotLost) {
     Guest g;
     g.assemble(place::kernel_code, [](Code& c) { c.endless(); });
@@ -354,7 +353,8 @@ TEST(ProcessorEvents, HaltLeavesRipBehind) {
 
 TEST(ProcessorEvents, HaltAndPrivilegedInstructionsFaultInRing3) {
     const std::vector<std::vector<u8>> privileged = {
-        {0xf4}, {0xfa}, {0x0f, 0x30}, {0x0f, 0x22, 0xd8}, {0x0f, 0x01, 0x3b}, {0x0f, 0x09}, {0xe4, 0x60}};
+        {0xf4},       {0xfa},      {0x0f, 0x30}, {0x0f, 0x22, 0xd8}, {0x0f, 0x01, 0x3b},
+        {0x0f, 0x09}, {0xe4, 0x60}};
     for (const auto& bytes : privileged) {
         Guest g;
         g.assemble(place::user_code, [&](Code& c) {

@@ -9,7 +9,8 @@ namespace {
 
 using namespace Xbyak::util;
 
-/// A loop over integers, vectors and x87 that leaves by OUT now and then; the result depends on all.
+/// A loop over integers, vectors and x87 that leaves by OUT now and then; the result depends on
+/// all.
 void program(Code& c, u32 seed) {
     Xbyak::Label again;
     c.mov(eax, seed);
@@ -47,7 +48,8 @@ std::array<u64, 7> alone(u32 seed) {
     Guest g;
     g.assemble(place::kernel_code, [&](Code& c) { program(c, seed); });
     for (;;)
-        if (const Stop stop = g.run(); stop.halted()) return result(g);
+        if (const Stop stop = g.run(); stop.halted())
+            return result(g);
         else if (!stop.is(ExitReason::io)) {
             ADD_FAILURE() << stop.text();
             return {};
@@ -97,7 +99,8 @@ TEST(SeveralProcessors, OneProcessorMovesBetweenThreads) {
     const auto expected = alone(9);
     Guest g;
     g.assemble(place::kernel_code, [](Code& c) { program(c, 9); });
-    for (bool runs = true; runs;) std::thread([&] { runs = g.run().is(ExitReason::io); }).join();
+    for (bool runs = true; runs;)
+        std::thread([&] { runs = g.run().is(ExitReason::io); }).join();
     EXPECT_EQ(result(g), expected);
 }
 

@@ -16,7 +16,7 @@ using processor::Segment;
 namespace {
 
 constexpr u64 stub_size = 16;
-constexpr auto time_limit = std::chrono::seconds(30);
+constexpr auto time_limit = std::chrono::seconds(10);
 constexpr u32 code_rights = 0xb | Segment::s | Segment::present | Segment::l | Segment::g;
 constexpr u32 data_rights = 0x3 | Segment::s | Segment::present | Segment::db | Segment::g;
 constexpr u32 msr_efer = 0xc0000080;
@@ -56,8 +56,8 @@ std::string Stop::text() const {
 
 Guest::Guest(const GuestOptions& options)
     : m_options(options), m_memory(must(GuestMemory::create(options.memory))),
-      m_cpu(must(processor::soft::SoftProcessor::create(
-          {.code_cache_bytes = options.code_cache_bytes}))),
+      m_cpu(must(
+          processor::soft::SoftProcessor::create({.code_cache_bytes = options.code_cache_bytes}))),
       m_tlb(*m_cpu), m_mmu(must(monitor::ShadowMmu::create(m_memory, m_tlb, options.shadow))) {
     processor::ControlBlock& cb = block();
     cb.ram_base = m_memory.base();
@@ -69,8 +69,10 @@ Guest::Guest(const GuestOptions& options)
     cb.cpuid_count = static_cast<u32>(m_cpuid.size());
     m_mmu->attach(cb);
 
-    for (u64 at = 0; at < place::identity_end; at += page_size)
-        map(at, at, pte::p | pte::w | pte::u);
+    for (u64 at = 0; at < place::identity_end; at += page_size) {
+        const bool user = at >= place::user_code || at == place::user_stack - page_size;
+        map(at, at, pte::p | pte::w | (user ? pte::u : 0));
+    }
 
     constexpr u64 tss_limit = 0x67;
     const u64 gdt[] = {0,
@@ -82,9 +84,9 @@ Guest::Guest(const GuestOptions& options)
                        u64{0x8b} << 40 | place::tss << 16 | tss_limit,
                        0};
     poke(place::gdt, gdt);
-    poke(place::tss + 4, place::kernel_stack);          // RSP0
-    poke(place::tss + 0x24, place::interrupt_stack);    // IST1
-    poke(place::tss + 0x66, static_cast<u16>(0x68));    // no I/O permission bit map
+    poke(place::tss + 4, place::kernel_stack);       // RSP0
+    poke(place::tss + 0x24, place::interrupt_stack); // IST1
+    poke(place::tss + 0x66, static_cast<u16>(0x68)); // no I/O permission bit map
     for (unsigned v = 0; v < 256; ++v) {
         poke(place::stubs + v * stub_size, u8{0xf4}); // HLT: `describe` knows which
         set_gate(static_cast<u8>(v), place::stubs + v * stub_size, v == 3 ? 3 : 0);
@@ -96,8 +98,8 @@ Guest::Guest(const GuestOptions& options)
     s.cr3 = place::pml4;
     s.cr4 = processor::cr4::pae | processor::cr4::pge | processor::cr4::osfxsr |
             processor::cr4::osxmmexcpt | processor::cr4::osxsave | processor::cr4::fsgsbase;
-    s.efer = processor::efer::sce | processor::efer::lme | processor::efer::lma |
-             processor::efer::nxe;
+    s.efer =
+        processor::efer::sce | processor::efer::lme | processor::efer::lma | processor::efer::nxe;
     s.xcr0 = processor::xcr0::x87 | processor::xcr0::sse | processor::xcr0::avx;
     s.gdtr = {place::gdt, sizeof gdt - 1, 0};
     s.idtr = {place::idt, 0xfff, 0};
@@ -140,6 +142,7 @@ u64 Guest::assemble(u64 gpa, const std::function<void(Code&)>& emit) {
     emit(code);
     const auto bytes = std::as_bytes(std::span(code.getCode(), code.getSize()));
     if (!m_memory.write(Gpa(gpa), bytes)) std::abort();
+    m_cpu->invalidate_code(Gpa(gpa), bytes.size());
     return gpa + code.getSize();
 }
 
@@ -201,8 +204,8 @@ void Guest::start_user(u64 rip) {
 }
 
 monitor::Interposer& Guest::interpose(monitor::SystemCallObserver& observer) {
-    m_interposer = must(
-        monitor::Interposer::create(block(), m_memory, *m_mmu, m_clock, observer, nullptr));
+    m_interposer =
+        must(monitor::Interposer::create(block(), m_memory, *m_mmu, m_clock, observer, nullptr));
     return *m_interposer;
 }
 

@@ -25,8 +25,8 @@ using processor::Exit;
 using processor::ExitReason;
 using processor::Vector;
 
-/// Where things lie in guest-physical memory, and, mapped to itself for both rings, in linear
-/// memory.
+/// Where things lie in guest-physical and, mapped to itself, in linear memory. Ring 3 has the page
+/// below user_stack and everything from user_code.
 namespace place {
 inline constexpr u64 gdt = 0x1000, idt = 0x2000, tss = 0x3000, pml4 = 0x4000, tables = 0x5000,
                      tables_end = 0x40000, stubs = 0x40000, kernel_stack = 0x50000,

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "layout.h"
+#include "program_maker.h"
+#include "values.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace gnomon::test {
+
+using processor::soft::Action;
+using processor::soft::gpr_number;
+using processor::soft::Instruction;
+
+namespace {
+
+constexpr unsigned pointer_count = 3;
+constexpr u64 alignment = 64;
+
+/// One instruction, or a branch whose displacement is known once all are placed.
+struct Item {
+    std::vector<u8> bytes;
+    std::optional<std::size_t>
+        target; ///< number of the item that the displacement at the end of `bytes` leads to
+    unsigned displacement_size = 0;
+};
+
+class SequenceMaker {
+public:
+    SequenceMaker(const FormList& list, const std::vector<const Form*>& forms, Random& random)
+        : m_list(list), m_forms(forms), m_random(random) {}
+
+    std::optional<Program> make() {
+        m_program.state = random_state(m_random, true);
+        m_program.state.rflags &= ~processor::rflags::df;
+        choose_registers();
+        // The main part, which ends in a stop, then a subroutine.
+        const std::size_t main_items = 2 + m_random.below(18);
+        const std::size_t loop_begin = m_random.below(main_items);
+        const bool looped = m_random.percent(50);
+        std::vector<std::size_t> calls;
+        while (m_items.size() < main_items) {
+            if (m_random.percent(12))
+                skip(main_items);
+            else if (m_random.percent(6))
+                calls.push_back(m_items.size()), branch({0xe8}, 0, 4);
+            else
+                plain();
+        }
+        if (looped) loop(loop_begin);
+        const std::size_t main_end = m_items.size();
+        if (!calls.empty()) {
+            for (const std::size_t c : calls)
+                m_items[c].target = main_end;
+            m_in_subroutine = true;
+            for (u64 n = 1 + m_random.below(3); n > 0; --n)
+                plain();
+            m_items.push_back({{0xc3}, std::nullopt, 0});
+        }
+        place(main_end);
+        return std::move(m_program);
+    }
+
+private:
+    void choose_registers() {
+        std::vector<u8> all = {0, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+        for (std::size_t i = all.size(); i-- > 1;)
+            std::swap(all[i], all[m_random.below(i + 1)]);
+        m_protected = 1U << processor::rsp | 1U << processor::rcx;
+        // Up to the page that is read-only, with room around.
+        constexpr u64 first = layout::data_begin + 0x400,
+                      last = layout::data_end - 2 * page_size - 0x800;
+        const u64 rsp = m_program.state.gpr[processor::rsp] =
+            (first + m_random.below(last - first)) & ~u64{15};
+        for (unsigned i = 0; i < pointer_count; ++i) {
+            m_pointers[i] = all[i];
+            m_protected |= 1U << all[i];
+            u64& pointer = m_program.state.gpr[all[i]];
+            do
+                pointer = (first + m_random.below(last - first)) & ~(alignment - 1);
+            while (pointer - rsp + 0x800 < 0x1000); // the stack is not for others to write
+        }
+        m_index = all[pointer_count];
+        m_protected |= 1U << m_index;
+        m_program.state.gpr[m_index] = alignment * m_random.below(2);
+        m_program.state.gpr[processor::rcx] = 1 + m_random.below(4);
+        for (unsigned i = 0; i < pointer_count; ++i) {
+            Bytes b{m_program.state.gpr[m_pointers[i]] - 0x200, std::vector<u8>(0x400)};
+            fill_interesting(m_random, b.content);
+            m_program.memory.push_back(std::move(b));
+        }
+    }
+
+    [[nodiscard]] Addressing addressing() {
+        Addressing a;
+        a.fixed = true;
+        a.base = m_random.percent(10) && !m_in_subroutine
+                     ? u8{processor::rsp}
+                     : m_pointers[m_random.below(pointer_count)];
+        if (m_random.percent(30))
+            a.index = m_index, a.scale = static_cast<u8>(1U << m_random.below(2));
+        a.displacement = static_cast<i32>(m_random.below(4) * alignment) - 128;
+        return a;
+    }
+
+    /// Whether the instruction leaves the registers of addresses alone and accesses nothing else.
+    [[nodiscard]] bool acceptable(const Sample& s, Action action) const {
+        const bool stack = action == Action::push || action == Action::pop ||
+                           s.decoded.z.mnemonic == ZYDIS_MNEMONIC_PUSHFQ;
+        // With REX.B it exchanges RAX and R8, whatever Zydis says; it is passed as it is.
+        if (s.decoded.z.mnemonic == ZYDIS_MNEMONIC_PAUSE && s.decoded.z.raw.rex.B != 0)
+            return false;
+        // The return address lies on the stack.
+        if (differs_by_vendor(s.decoded) || (stack && m_in_subroutine)) return false;
+        for (unsigned i = 0; i < s.decoded.z.operand_count; ++i) {
+            const ZydisDecodedOperand& o = s.decoded.operands[i];
+            const bool hidden = o.visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN;
+            if (o.type == ZYDIS_OPERAND_TYPE_MEMORY) {
+                if (hidden && !stack) return false;
+                if (o.size > 512 || o.mem.type == ZYDIS_MEMOP_TYPE_VSIB) return false;
+            }
+            if (o.type != ZYDIS_OPERAND_TYPE_REGISTER ||
+                (o.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) == 0)
+                continue;
+            const u8 n = gpr_number(o.reg.value);
+            if (n == Instruction::no_register || (hidden && stack)) continue;
+            if ((m_protected >> n & 1) != 0) return false;
+        }
+        // A bit offset in a register reaches anywhere.
+        return action != Action::bit_test || s.decoded.memory() == nullptr ||
+               s.decoded.operands[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+    }
+
+    void plain() {
+        for (unsigned attempt = 0; attempt < 20; ++attempt) {
+            const Form& form = *m_forms[m_random.below(m_forms.size())];
+            Sample s;
+            if (!m_list.sample(form, layout::code_begin, m_random, addressing(), s) ||
+                !acceptable(s, form.action))
+                continue;
+            m_items.push_back({s.bytes, std::nullopt, 0});
+            return;
+        }
+        m_items.push_back({{0x90}, std::nullopt, 0});
+    }
+
+    void branch(std::vector<u8> opcode, std::size_t target, unsigned size) {
+        opcode.resize(opcode.size() + size);
+        m_items.push_back({std::move(opcode), target, size});
+    }
+    /// A conditional jump over up to three instructions.
+    void skip(std::size_t limit) {
+        const std::size_t target = std::min(m_items.size() + 1 + m_random.below(4), limit);
+        const auto condition = static_cast<u8>(m_random.below(16));
+        if (m_random.percent(50))
+            branch({static_cast<u8>(0x70 | condition)}, target, 1);
+        else
+            branch({0x0f, static_cast<u8>(0x80 | condition)}, target, 4);
+    }
+    void loop(std::size_t begin) {
+        std::size_t size = 0;
+        for (std::size_t i = begin; i < m_items.size(); ++i)
+            size += m_items[i].bytes.size();
+        if (size < 100 && m_random.percent(50)) {
+            branch({static_cast<u8>(0xe0 + m_random.below(3))}, begin, 1); // LOOPNE, LOOPE, LOOP
+        } else {
+            m_items.push_back({{0xff, 0xc9}, std::nullopt, 0}); // DEC ECX
+            branch({0x0f, 0x85}, begin, 4);                     // JNZ
+        }
+    }
+
+    /// Gives every item its address, and the branches their displacements.
+    void place(std::size_t main_end) {
+        constexpr u64 stop_size = 16;
+        u64 address = layout::code_begin + 0x100 + m_random.below(0x800);
+        if (m_random.percent(30))
+            address = layout::code_begin + page_size - 1 - m_random.below(100); // across a page end
+        m_program.rip = address;
+        std::vector<u64> addresses;
+        for (std::size_t i = 0; i <= m_items.size(); ++i) {
+            if (i == main_end) {
+                m_program.stops = {address};
+                addresses.push_back(address);
+                address += stop_size;
+                // Branches to the end of the main part lead to the stop, calls to what follows it.
+                m_subroutine = address;
+            } else {
+                addresses.push_back(address);
+            }
+            if (i < m_items.size()) address += m_items[i].bytes.size();
+        }
+        Bytes before{m_program.rip, {}}, after{m_subroutine, {}};
+        for (std::size_t i = 0; i < m_items.size(); ++i) {
+            Item& item = m_items[i];
+            const u64 here =
+                i < main_end ? addresses[i] : (i == main_end ? m_subroutine : addresses[i]);
+            if (item.target) {
+                const bool call =
+                    item.bytes[0] == 0xe8 && item.displacement_size == 4 && item.bytes.size() == 5;
+                const u64 to = call ? m_subroutine : addresses[*item.target];
+                const u64 relative = to - (here + item.bytes.size());
+                std::memcpy(item.bytes.data() + item.bytes.size() - item.displacement_size,
+                            &relative, item.displacement_size);
+            }
+            Sample s{here, item.bytes, {}};
+            m_program.text += (m_list.decode(s) ? s.text() : "undecodable") + "\n";
+            auto& code = (i < main_end ? before : after).content;
+            code.insert(code.end(), item.bytes.begin(), item.bytes.end());
+        }
+        m_program.code.push_back(std::move(before));
+        if (!after.content.empty()) m_program.code.push_back(std::move(after));
+        m_program.flags_compared_on_fault = false; // a later instruction may overwrite them
+    }
+
+    const FormList& m_list;
+    const std::vector<const Form*>& m_forms;
+    Random& m_random;
+    Program m_program;
+    std::vector<Item> m_items;
+    u8 m_pointers[pointer_count] = {};
+    u8 m_index = 0;
+    u32 m_protected = 0; ///< registers, by number, that keep what addresses are made of
+    u64 m_subroutine = 0;
+    bool m_in_subroutine = false;
+};
+
+} // namespace
+
+bool fits_sequence(const Form& form) {
+    switch (form.action) {
+    case Action::pass:
+    case Action::nothing:
+    case Action::lea:
+    case Action::push:
+    case Action::pop:
+    case Action::bit_test:
+    case Action::mov_or_segment:
+    case Action::wide_exchange: break;
+    case Action::helper:
+        return form.mnemonic == ZYDIS_MNEMONIC_PUSHFQ || form.mnemonic == ZYDIS_MNEMONIC_CLD;
+    default: return false;
+    }
+    switch (form.mnemonic) {
+    case ZYDIS_MNEMONIC_DIV: // these may fault
+    case ZYDIS_MNEMONIC_IDIV:
+    case ZYDIS_MNEMONIC_LDMXCSR: // these may let others fault
+    case ZYDIS_MNEMONIC_VLDMXCSR:
+    case ZYDIS_MNEMONIC_FLDCW: return false;
+    default:
+        return form.key.find("moffs") == std::string::npos &&
+               form.key.find("sreg") == std::string::npos;
+    }
+}
+
+std::optional<Program> make_sequence(const FormList& list, const std::vector<const Form*>& forms,
+                                     Random& random) {
+    return SequenceMaker(list, forms, random).make();
+}
+
+} // namespace gnomon::test
