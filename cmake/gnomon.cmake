@@ -37,6 +37,8 @@ function(gnomon_tests name)
     return()
   endif()
   add_executable(test_${name} ${sources})
+  # The tests' own code need not be fast; lighter optimisation halves the time to build it.
+  target_compile_options(test_${name} PRIVATE -O1)
   target_link_libraries(test_${name} PRIVATE gnomon_options ${arg_UNPARSED_ARGUMENTS} GTest::gmock GTest::gtest_main)
   gtest_discover_tests(test_${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60
                        PROPERTIES TIMEOUT 300 LABELS "${arg_LABELS}")

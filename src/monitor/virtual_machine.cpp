@@ -195,6 +195,7 @@ void VirtualMachine::prepare_events() {
         update_deadline();
         m_board_touched = false;
     }
+    cb.nmi_window = m_board->nmi_pending(0);
     // An instruction under way (I/O data, an event, the substitute handler) is completed first.
     // What waits meanwhile has the processor come back for it: it may be the last kick there is.
     if (cb.io_data_valid || cb.monitor_mode || cb.injection.kind != Injection::Kind::none) {
@@ -203,6 +204,7 @@ void VirtualMachine::prepare_events() {
     }
     if (m_board->nmi_pending(0) && !cb.nmi_blocked && !cb.interrupt_shadow) {
         m_board->take_nmi(0);
+        cb.nmi_window = false;
         cb.injection = {};
         cb.injection.kind = Injection::Kind::nmi;
         cb.injection.vector = static_cast<u8>(Vector::nmi);

@@ -86,6 +86,7 @@ struct ControlBlock {
     // --- events ---
     Injection injection;
     bool interrupt_window = false;
+    bool nmi_window = false; ///< exit, as for interrupt_window, once an NMI could be delivered
     bool interrupt_shadow = false; ///< one instruction follows STI, MOV SS or POP SS
     bool nmi_blocked = false;      ///< between delivery of an NMI and IRET
     bool debug_exception_pending = false;

@@ -1,51 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file Compatibility mode: 32-bit code at CPL 3 (and CPL 0) under a 64-bit kernel.
-///
-/// 32-bit cases run at USER; they leave by INT 0x80 with results in registers, which the 64-bit side checks.
-#include "guest.h"
-
-/// Runs the 32-bit code up to END32, at CPL 3; afterwards [saved_registers] has its registers.
-.macro CODE32 name:req
-        CASE "\name"
-        push UDATA
-        push offset user_stack_top+USER
-        push 2
-        push UCODE32
-        push offset 77f+USER
-        mov ecx, UDATA
-        mov ds, ecx
-        mov es, ecx
-        xor eax, eax
-        mov rbx, -1                     // upper halves must not matter
-        mov ecx, 0
-        iretq
-        .code32
-77:
-.endm
-.macro END32
-        int 0x80
-        .code64
-78:     EXPECT_FAULT 0x80, NO_ERROR_CODE, 78b+USER
-.endm
-// As symbols, which macro arguments can be joined to.
-        .set PLACE_RAX, FRAME_RAX
-        .set PLACE_RCX, FRAME_RCX
-        .set PLACE_RDX, FRAME_RDX
-        .set PLACE_RBX, FRAME_RBX
-        .set PLACE_RBP, FRAME_RBP
-        .set PLACE_RSI, FRAME_RSI
-        .set PLACE_RDI, FRAME_RDI
-.macro RESULT reg:req, value:req
-        mov rax, [saved_registers + PLACE_\reg]
-        mov eax, eax
-        CHECK_EQ "\reg", rax, \value
-.endm
-/// The 32-bit code must have ended with a fault at label 76.
-.macro FAULT32 vector:req, error:req, cr2=ANY_CR2
-        ud2
-        .code64
-        EXPECT_FAULT \vector, \error, 76b+USER, \cr2
-.endm
+#include "compatibility.h"
 
         GUEST_MAIN compatibility_mode
         call short_forms
@@ -619,35 +574,6 @@ segments:
         mov eax, fs:[table + USER - 0x123456 + 12]
         END32
         RESULT RAX, 0x103
-        CODE32 "a limit: the last byte is reachable"
-        mov eax, SMALL_DATA
-        mov fs, eax
-76:     mov al, fs:[0xfff]
-        FAULT32 14, 5, 0xfff
-        CODE32 "beyond the limit: #GP(0)"
-        mov eax, SMALL_DATA
-        mov fs, eax
-76:     mov al, fs:[0x1000]
-        FAULT32 13, 0
-        CODE32 "across the limit: #GP(0)"
-        mov eax, SMALL_DATA
-        mov fs, eax
-76:     mov eax, fs:[0xffd]
-        FAULT32 13, 0
-        CODE32 "expand-down: within the limit is outside"
-        mov eax, EXPAND_DOWN
-        mov fs, eax
-76:     mov al, fs:[0xfff]
-        FAULT32 13, 0
-        CODE32 "a null segment: #GP(0)"
-        xor eax, eax
-        mov fs, eax
-76:     mov al, fs:[ecx]
-        FAULT32 13, 0
-        CODE32 "a write to a read-only segment: #GP(0)"
-        // READ_ONLY_DATA has DPL 0: loaded at CPL 0 only. CS is read-only too.
-76:     mov cs:[scratch + USER], al
-        FAULT32 13, 0
         ret
 
 ring0:  CASE "32-bit code at CPL 0: far return there, far jump back"

@@ -9,7 +9,7 @@
         call bases
         call local_table
         call queries
-        call far
+        call far_transfers
         call gates
         call system_registers
         ret
@@ -291,7 +291,8 @@ queries:
         CHECK_EQ "VERR of execute-only", rdx, 0
         ret
 
-far:    CASE "far return to the same level"
+far_transfers:
+        CASE "far return to the same level"
         mov rbx, rsp
         push KCODE
         push offset 2f
@@ -339,7 +340,7 @@ far:    CASE "far return to the same level"
         CASE "far jump to CPL 3's code: #GP(selector)"
         mov word ptr [pointer + 4], UCODE64
 1:      jmp fword ptr [pointer]
-        EXPECT_FAULT 13, UCODE64-3, 1b
+        EXPECT_FAULT 13, (UCODE64-3), 1b
         CASE "far jump to data: #GP(selector)"
         mov word ptr [pointer + 4], KDATA
 1:      jmp fword ptr [pointer]

@@ -239,10 +239,6 @@ absent: lea rbx, [r12 + 2 * 4096]
 1:      repne scasb
         EXPECT_FAULT 14, 0, 1b, WIN+2*4096
         CHECK_EQ "RCX", [saved_registers+FRAME_RCX], 90
-        CASE "CMPXCHG16B does not straddle: it is aligned"
-        lea rsi, [rbx - 8]
-1:      lock cmpxchg16b [rsi]
-        EXPECT_FAULT 13, 0, 1b
         CASE "an instruction whose second page is absent"
         mov byte ptr [page_a + 4095], 0x48
         lea rcx, [rbx - 1]

@@ -425,8 +425,11 @@ private:
             return layout::in_data(address) && layout::kind_of(address) == kind;
         };
         // Whether parts of the area that are not written can fault is up to the processor.
-        if (uses_feature_mask() && on(m_target, layout::PageKind::read_only)) return false;
-        // The frame that ENTER copies from is what it has just pushed: on device registers nobody can tell what that is.
+        if (uses_feature_mask() &&
+            (!layout::in_data(m_target) || on(m_target, layout::PageKind::read_only)))
+            return false;
+        // The frame that ENTER copies from is what it has just pushed: on device registers nobody
+        // can tell what that is.
         if (is({ZYDIS_MNEMONIC_ENTER}) && on(gpr(processor::rsp), layout::PageKind::mmio) &&
             gpr(processor::rsp) - gpr(processor::rbp) + 512 < 1024)
             return false;

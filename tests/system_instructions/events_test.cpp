@@ -270,7 +270,10 @@ TEST_F(Events, PageFaultsOfTheDeliveryLeaveWithTheEventInPlace) {
 TEST_F(Events, PageFaultAddressIsLoadedThoughTheDeliveryFails) {
     set_gate(14, kernel_code, handler_rip, 14, 0, 0, false);
     state.cr2 = 7;
-    expect_exception(inject(Kind::exception, 14, 0, 0, 0x5000), Vector::np, 14 * 8 + 2 + 1);
+    EXPECT_EQ(inject(Kind::exception, 14, 0, 0, 0x5000), HelperResult::fault);
+    EXPECT_EQ(cpu.pending.kind, Pending::Kind::exception);
+    EXPECT_EQ(cpu.pending.vector, Vector::np);
+    EXPECT_EQ(cpu.pending.error_code, 14U * 8 + 2 + 1);
     EXPECT_EQ(state.cr2, 0x5000U); // CR2 belongs to the detection of the fault, not to its handler
 }
 

@@ -167,6 +167,8 @@ HelperResult bit_test_memory(Cpu& cpu, const Instruction& insn) {
     folded.displacement = static_cast<i64>(static_cast<u64>(insn.displacement) +
                                            static_cast<u64>((offset - bit) / 8));
     const Gva gva = cpu.effective_address(folded);
+    if (insn.code64 && insn.segment == seg_ss && !Cpu::canonical(gva.value()))
+        return cpu.raise(Vector::ss, 0);
 
     const auto mask = static_cast<u8>(1U << (bit % 8));
     const bool write = operation != BitOperation::test;

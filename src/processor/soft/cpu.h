@@ -183,6 +183,10 @@ struct Cpu {
     u32 guest_mxcsr = 0x1f80, host_mxcsr = 0x1f80;
     u64 fault_host_pc = 0; ///< host address of an instruction that raised a host signal
     int fault_signal = 0;
+    u8 fault_vector = 0;          ///< the exception that it was, as the host's kernel says
+    bool entered_handler = false; ///< by INT n, SYSCALL or SYSENTER: single-stepping goes by new TF
+    bool traps_held = false; ///< MOV SS or POP SS: its debug traps come after the next instruction
+    u64 held_watch_hits = 0;
     u64 watch_hits = 0; ///< DR6 bits of the data breakpoints that the current instruction met
     bool code_changed = false; ///< translations were dropped during the current instruction
     bool flush_wanted = false; ///< the code cache must be emptied before anything else runs
@@ -191,16 +195,18 @@ struct Cpu {
     /// A slow access between resolve and commit (slow_access.cpp).
     struct SlowAccess {
         u32 size = 0;
-        bool write = false, bounced = false, traced = false, code_written = false;
-        u32 first_size = 0; ///< bytes in the first page
-        Gpa gpa[2];         ///< start in each page
-        Hva host[2] = {};   ///< nullptr: MMIO
+        bool write = false, bounced = false, code_written = false;
+        bool traced[2] = {}; ///< by page
+        u32 first_size = 0;  ///< bytes in the first page
+        Gpa gpa[2];          ///< start in each page
+        Hva host[2] = {};    ///< nullptr: MMIO
         u8 before[64] = {};
     } slow;
     alignas(64) u8 bounce[192] = {}; ///< line on which an instruction with a slow operand runs
     u8 mmio_data[4096] = {};         ///< parts of a wide MMIO read that have arrived
     u32 mmio_have = 0;               ///< bytes of it
-    u64 mmio_rip = 0;                ///< instruction it belongs to
+    u32 mmio_taken = 0; ///< bytes of earlier reads by the same instruction, which come first
+    u64 mmio_rip = 0;   ///< instruction it belongs to
     struct {
         Gpa gpa;
         u64 data;

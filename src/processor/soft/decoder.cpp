@@ -53,6 +53,25 @@ u8 override_segment(const ZydisDecodedInstruction& z) {
     return seg_ds;
 }
 
+/// With a 32-bit address size Zydis 4.0 takes a SIB byte whose base is 101 and mod 00 - a
+/// displacement and no base - for R13 when REX.B is set. The processor does not look at REX.B there
+/// (SDM vol. 2A table 2-5).
+void correct_sib_base(DecodedInstruction& d) {
+    const auto& modrm = d.z.raw.modrm;
+    if (d.z.address_width != 32 || (d.z.attributes & ZYDIS_ATTRIB_HAS_SIB) == 0 || modrm.mod != 0 ||
+        d.z.raw.sib.base != 5)
+        return;
+    for (unsigned i = 0; i < d.z.operand_count; ++i) {
+        ZydisDecodedOperand& operand = d.operands[i];
+        if (operand.type != ZYDIS_OPERAND_TYPE_MEMORY ||
+            operand.encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM)
+            continue;
+        operand.mem.base = ZYDIS_REGISTER_NONE;
+        operand.mem.disp.has_displacement = ZYAN_TRUE;
+        operand.mem.disp.value = d.z.raw.disp.value;
+    }
+}
+
 void fill_compact(DecodedInstruction& d, u16 page_offset, bool code64) {
     Instruction& out = d.compact;
     out = {};
@@ -143,6 +162,13 @@ void fill_flags(DecodedInstruction& d) {
         break; // clang-format on
     case ZYDIS_MNEMONIC_BSF:
     case ZYDIS_MNEMONIC_BSR: d.flags_written = rflags::zf; break;
+    // What is undefined here, some hosts leave alone.
+    case ZYDIS_MNEMONIC_TZCNT:
+    case ZYDIS_MNEMONIC_LZCNT: d.flags_written = rflags::cf | rflags::zf; break;
+    case ZYDIS_MNEMONIC_MUL:
+    case ZYDIS_MNEMONIC_IMUL: d.flags_written = rflags::cf | rflags::of; break;
+    case ZYDIS_MNEMONIC_DIV:
+    case ZYDIS_MNEMONIC_IDIV: d.flags_written = 0; break;
     default: break;
     }
 }
@@ -196,6 +222,7 @@ DecodeStatus Decoder::decode(std::span<const u8> bytes, Mode mode, u16 page_offs
         ZydisDecoderDecodeFull(&decoder, bytes.data(), length, &out.z, out.operands);
     if (ZYAN_SUCCESS(status)) {
         std::memcpy(out.bytes, bytes.data(), out.z.length);
+        correct_sib_base(out);
         out.disposition = disposition(out.z, features);
         fill_compact(out, page_offset, mode.has(Mode::code64));
         fill_flags(out);

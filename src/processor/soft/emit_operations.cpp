@@ -18,7 +18,11 @@ void BlockEmitter::emit_pass(const DecodedInstruction& d) {
         operate(d, HostMemory::none);
         return;
     }
-    const unsigned size = std::clamp<unsigned>(memory->size / 8U, 1, 64);
+    // CLFLUSH names a line by any byte of it, and touches no other line.
+    const bool line = d.z.mnemonic == ZYDIS_MNEMONIC_CLFLUSH ||
+                      d.z.mnemonic == ZYDIS_MNEMONIC_CLFLUSHOPT ||
+                      d.z.mnemonic == ZYDIS_MNEMONIC_CLWB;
+    const unsigned size = line ? 1 : std::clamp<unsigned>(memory->size / 8U, 1, 64);
     emit_address(d.compact, true);
     AccessSite& site = begin_access(d.compact, size, reads(*memory) || !writes(*memory),
                                     writes(*memory), d.compact.segment == seg_ss);
@@ -82,6 +86,7 @@ void BlockEmitter::operate(const DecodedInstruction& d, HostMemory memory) {
     // only written may share with something read, never with something written.
     u8 guest_in[2] = {none, none}; // by scratch register (R13, R14): guest register loaded into it
     bool written[2] = {false, false};
+    u8 guest_out[2] = {none, none}; // by scratch register: guest register that is only written
     if (high_count != 0 && memory == HostMemory::page_and_offset) {
         m.lea(h::r14, m.ptr[h::r14 + h::r13]);
         memory = HostMemory::address;
@@ -93,8 +98,12 @@ void BlockEmitter::operate(const DecodedInstruction& d, HostMemory memory) {
             const Operand& o = high[n];
             if (o.read != (pass == 0)) continue;
             unsigned slot = 2;
+            // One register as both results (MULX) stays one: the instruction says which wins.
             for (unsigned s = 0; s < 2; ++s)
-                if (guest_in[s] == o.guest) slot = s;
+                if (guest_in[s] == o.guest || (!o.read && guest_out[s] == o.guest)) slot = s;
+            for (unsigned e = 0; e < n && slot == 2; ++e) // MULX with both results in one register
+                if (high[e].guest == o.guest && registers.*high[e].field != none)
+                    slot = registers.*high[e].field - 13U;
             if (slot == 2 && o.read) {
                 for (unsigned s = 0; s < readable && slot == 2; ++s)
                     if (guest_in[s] == none) slot = s;
@@ -102,9 +111,16 @@ void BlockEmitter::operate(const DecodedInstruction& d, HostMemory memory) {
                 guest_in[slot] = o.guest;
                 m.load(scratch(slot), gpr_slot(o.guest));
             } else if (slot == 2) {
+                // Not one whose register is yet to be written: MULX r14, r13, r13.
+                const auto claimed = [&](u8 loaded) {
+                    return std::any_of(high, high + high_count, [loaded](const Operand& other) {
+                        return other.write && other.guest == loaded;
+                    });
+                };
                 for (unsigned s = 0; s < 2 && slot == 2; ++s)
-                    if (!written[s]) slot = s;
+                    if (!written[s] && !claimed(guest_in[s])) slot = s;
                 VERIFY(slot < 2);
+                guest_out[slot] = o.guest;
             }
             written[slot] = written[slot] || o.write;
             registers.*o.field = static_cast<u8>(13 + slot);

@@ -182,17 +182,29 @@ void BlockEmitter::emit_loop(const DecodedInstruction& d) {
     const bool counts = d.z.mnemonic == ZYDIS_MNEMONIC_LOOP ||
                         d.z.mnemonic == ZYDIS_MNEMONIC_LOOPE ||
                         d.z.mnemonic == ZYDIS_MNEMONIC_LOOPNE;
+    const bool narrow = i.address_size == 2; // CX, which JRCXZ cannot test on this host
     if (counts) {
         if (wide)
             m.lea(h::rcx, m.ptr[h::rcx - 1]);
+        else if (narrow)
+            m.lea(h::cx, m.ptr[h::rcx - 1]);
         else
             m.lea(h::ecx, m.ptr[h::rcx - 1]);
     }
+    if (narrow) {
+        m.store(GNOMON_CPU(rcx_save), h::rcx);
+        m.movzx(h::ecx, h::cx);
+    }
+    const auto restore = [&] {
+        if (narrow) m.load(h::rcx, GNOMON_CPU(rcx_save));
+    };
     if (!wide) m.db(0x67);
     const u32 zero = m.jrcxz_later();
+    restore();
     if (!counts) {
         m_links.push_back({m.jump_later(), next});
         m.bind_short(zero);
+        restore();
         go_to(next + static_cast<i64>(i.immediate));
         return;
     }
@@ -202,6 +214,7 @@ void BlockEmitter::emit_loop(const DecodedInstruction& d) {
             m.jump_if_later(d.z.mnemonic == ZYDIS_MNEMONIC_LOOPE ? Assembler::nz : Assembler::z);
     m_links.push_back({m.jump_later(), next + static_cast<i64>(i.immediate)});
     m.bind_short(zero);
+    restore();
     if (flag_exit != 0) m.bind(flag_exit);
     go_to(next);
 }

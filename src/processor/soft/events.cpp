@@ -113,6 +113,7 @@ HelperResult deliver(Cpu& cpu, const Event& event) {
     // A read that a device had answered for the interrupted instruction must not answer the
     // handler's.
     cpu.cb.io_data_valid = false;
+    cpu.mmio_have = cpu.mmio_taken = 0;
     return HelperResult::dispatch;
 }
 
@@ -170,6 +171,7 @@ std::optional<Injection> combine_exceptions(const Injection& first, const Inject
 HelperResult deliver_event(Cpu& cpu) {
     const Injection injection = cpu.cb.injection;
     using Kind = Injection::Kind;
+    cpu.mmio_taken = 0;
     if (injection.kind == Kind::none) return HelperResult::dispatch;
 
     const bool software = injection.kind == Kind::software_interrupt;
@@ -201,6 +203,7 @@ HelperResult deliver_event(Cpu& cpu) {
 }
 
 HelperResult deliver_software_interrupt(Cpu& cpu, const Instruction& insn, u8 vector) {
+    cpu.entered_handler = true;
     return deliver(cpu, {.vector = vector,
                          .checks_gate_dpl = true,
                          .has_error_code = false,
@@ -222,6 +225,7 @@ HelperResult int_n(Cpu& cpu, const Instruction& insn) {
     }
     if (insn.opcode != int1) return deliver_software_interrupt(cpu, insn, vector);
     // INT1 stands for hardware's #DB: no check of the gate's DPL, and EXT is set.
+    cpu.entered_handler = true;
     return deliver(cpu, {.vector = vector,
                          .checks_gate_dpl = false,
                          .has_error_code = false,

@@ -157,6 +157,8 @@ HelperResult fxsave(Cpu& cpu, const Instruction& insn) {
     const bool sse = (cpu.cb.state.cr4 & cr4::osfxsr) != 0;
     Extents extents;
     add_x87_and_sse(extents, insn, true, sse, sse);
+    // What is reserved at the end of the image is not written, but can fault.
+    if (!cpu.probe_write(area, sizeof live.image().legacy)) return HelperResult::fault;
     return store(cpu, area, bytes_of(live.image()), extents.list()) ? HelperResult::next
                                                                     : HelperResult::fault;
 }
@@ -170,7 +172,11 @@ HelperResult fxrstor(Cpu& cpu, const Instruction& insn) {
     Extents extents;
     add_x87_and_sse(extents, insn, true, sse, sse);
     ExtendedState next = live.image();
-    if (!load(cpu, area, bytes_of(next), extents.list())) return HelperResult::fault;
+    // All of the image is read, though not all of it is used.
+    u8 content[sizeof next.legacy];
+    if (!cpu.read(area, content, sizeof content)) return HelperResult::fault;
+    for (const Extent& e : extents.list())
+        std::memcpy(next.legacy + e.offset, content + e.offset, e.size);
     if ((mxcsr_of(next) & ~mxcsr_mask()) != 0) return cpu.raise(Vector::gp, 0);
     normalise_x87(next.legacy);
     live.image() = next;
@@ -206,7 +212,10 @@ HelperResult xsave(Cpu& cpu, const Instruction& insn) {
         header.xcomp_bv = requested | compacted;
     } else {
         u64 old = 0;
-        if (!cpu.read_object(area + header_offset, old)) return HelperResult::fault;
+        // The header is read and written: a fault says so.
+        if (!cpu.probe_write(area + header_offset, sizeof old) ||
+            !cpu.read_object(area + header_offset, old))
+            return HelperResult::fault;
         header.xstate_bv = (old & ~requested) | in_use;
     }
 

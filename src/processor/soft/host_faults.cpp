@@ -26,6 +26,7 @@ void handle(int number, siginfo_t* info, void* context) {
                             (number == SIGSEGV && info->si_code == SI_KERNEL);
         if (guests) {
             scope->cpu.fault_host_pc = static_cast<u64>(pc);
+            scope->cpu.fault_vector = static_cast<u8>(frame->uc_mcontext.gregs[REG_TRAPNO]);
             scope->cpu.fault_signal =
                 number == SIGFPE && info->si_code != FPE_INTDIV && info->si_code != FPE_INTOVF
                     ? -SIGFPE // floating point

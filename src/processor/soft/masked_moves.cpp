@@ -262,6 +262,7 @@ HelperResult gather(Cpu& cpu, const Instruction& insn) {
         std::memcpy(destination + i * size, element, size);
         std::memset(mask + i * size, 0, size);
         progress = true;
+        cpu.mmio_have = cpu.mmio_taken = 0; // the element is not read again
     }
     std::memset(destination + elements * size, 0, ymm_bytes - elements * size);
     live.set_ymm(insn.reg & 15, destination);

@@ -55,6 +55,7 @@ bool Cpu::read(Gva gva, void* out, u64 size, AccessMode mode) {
     const TlbSet set = set_for(*this, mode);
     auto* to = static_cast<u8*>(out);
     bool device = false;
+    const u64 whole = size;
     while (size > 0) {
         const u64 piece = std::min(size, page_size - gva.page_offset());
         if (const Hva page = cached(*this, set, gva, false)) {
@@ -65,16 +66,16 @@ bool Cpu::read(Gva gva, void* out, u64 size, AccessMode mode) {
             note_watched_access(*this, gva, piece, false);
             if (found.kind == Walk::Kind::ram)
                 std::memcpy(to, found.host + gva.page_offset(), piece);
-            else if (device = true; !mmio_read(*this, found.frame + gva.page_offset(), to,
-                                               static_cast<u32>(piece),
-                                               static_cast<u32>(to - static_cast<u8*>(out))))
+            else if (device = true;
+                     !mmio_read(*this, found.frame + gva.page_offset(), to, static_cast<u32>(piece),
+                                static_cast<u32>(to - static_cast<u8*>(out))))
                 return false;
         }
         to += piece;
         gva += piece;
         size -= piece;
     }
-    if (device) mmio_have = 0;
+    if (device) mmio_taken += static_cast<u32>(whole);
     return true;
 }
 

@@ -118,7 +118,8 @@ Watch data_breakpoint(const RegisterBlock& s, unsigned n) {
 } // namespace
 
 bool page_is_watched(const Cpu& cpu, Gva gva) {
-    if ((cpu.cb.state.dr[7] & 0xff) == 0) return false;
+    // The guest's breakpoints do not see the monitor's own accesses (M1.4).
+    if ((cpu.cb.state.dr[7] & 0xff) == 0 || cpu.cb.monitor_mode) return false;
     for (unsigned n = 0; n < 4; ++n) {
         const Watch w = data_breakpoint(cpu.cb.state, n);
         if (w.end != 0 && Gva(w.begin).page() == gva.page()) return true;
@@ -127,7 +128,7 @@ bool page_is_watched(const Cpu& cpu, Gva gva) {
 }
 
 void note_watched_access(Cpu& cpu, Gva gva, u64 size, bool write) {
-    if ((cpu.cb.state.dr[7] & 0xff) == 0) return;
+    if ((cpu.cb.state.dr[7] & 0xff) == 0 || cpu.cb.monitor_mode) return;
     for (unsigned n = 0; n < 4; ++n) {
         const Watch w = data_breakpoint(cpu.cb.state, n);
         if (w.end != 0 && (write || w.reads) && gva.value() < w.end && w.begin < gva.value() + size)
@@ -154,7 +155,9 @@ void flush_tlb(Cpu& cpu) {
     }
 }
 
-void flush_fetch(Cpu& cpu, TlbSet set) { clear_tags(cpu.tlb[static_cast<unsigned>(set)].fetch_tag); }
+void flush_fetch(Cpu& cpu, TlbSet set) {
+    clear_tags(cpu.tlb[static_cast<unsigned>(set)].fetch_tag);
+}
 
 void flush_tlb(Cpu& cpu, Gva gva) {
     const unsigned i = index_of(gva);
@@ -204,8 +207,10 @@ void leave_for_page_fault(Cpu& cpu, Gva gva, u32 error_code, bool implicit_super
 bool mmio_read(Cpu& cpu, Gpa gpa, u8* out, u32 size, u32 earlier) {
     ControlBlock& cb = cpu.cb;
     if (cpu.mmio_rip != cb.state.rip)
-        cpu.mmio_have = 0; // another instruction: the parts of an abandoned read are void
+        end_mmio_reads(cpu); // another instruction: the parts of an abandoned read are void
     cpu.mmio_rip = cb.state.rip;
+    if (cpu.mmio_taken + earlier + size > sizeof cpu.mmio_data) end_mmio_reads(cpu);
+    earlier += cpu.mmio_taken;
     if (cpu.mmio_have < earlier) cpu.mmio_have = earlier; // the mapping has changed meanwhile
     const u32 end = earlier + size;
     if (cb.io_data_valid && cpu.mmio_have < end) {

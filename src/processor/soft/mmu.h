@@ -63,10 +63,13 @@ void leave_for_page_fault(Cpu& cpu, Gva gva, u32 error_code, bool implicit_super
 /// Reads from MMIO, piece by piece: false until the monitor has supplied the last piece (pending
 /// says which is wanted).
 /// `earlier` is how many bytes of the same access lie before these, on another page; earlier + size
-/// is at most 4096. Whoever has all of an access sets Cpu::mmio_have to 0.
+/// is at most 4096. Whoever has all of an access adds its size to Cpu::mmio_taken: an instruction
+/// with several reads runs again for each, and then finds the earlier ones here. The end of the
+/// instruction is `end_mmio_reads`.
 [[nodiscard]] bool mmio_read(Cpu& cpu, Gpa gpa, u8* out, u32 size, u32 earlier);
-/// Takes the data that the monitor supplied. A monitor that waits for the interrupt window could not
-/// inject while they were under way: translated code is to look up after this instruction.
+inline void end_mmio_reads(Cpu& cpu) { cpu.mmio_have = cpu.mmio_taken = 0; }
+/// Takes the data that the monitor supplied. A monitor that waits for the interrupt window could
+/// not inject while they were under way: translated code is to look up after this instruction.
 inline u64 take_io_data(Cpu& cpu) {
     cpu.cb.io_data_valid = false;
     if (cpu.cb.interrupt_window) cpu.poll = 1;

@@ -19,6 +19,7 @@ HelperResult after_load(Cpu& cpu, const Instruction& insn, SegmentName name, boo
     if (shadowed) {
         cpu.cb.interrupt_shadow = true;
         cpu.single_step_once = true;
+        cpu.traps_held = true;
     }
     if (!shadowed && cpu.cb.state.code64()) return HelperResult::next;
     cpu.cb.state.rip = cpu.next_rip(insn);

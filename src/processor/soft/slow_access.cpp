@@ -78,13 +78,13 @@ int resolve_access(Cpu& cpu, Gva address, AccessSite& site, u32 commit_thunk) {
     slow = {};
     slow.size = size;
     slow.write = site.write;
-    slow.traced = traced;
     slow.first_size = first;
     for (unsigned n = 0; n < pages; ++n) {
         const Gva at = n == 0 ? address : address + first;
         slow.gpa[n] = found[n].frame + at.page_offset();
         slow.host[n] =
             found[n].kind == Walk::Kind::ram ? found[n].host + at.page_offset() : nullptr;
+        slow.traced[n] = site.write && found[n].traced;
     }
     if (pages == 2) ++cpu.statistics.straddles;
     const auto second_size = size - first;
@@ -95,17 +95,16 @@ int resolve_access(Cpu& cpu, Gva address, AccessSite& site, u32 commit_thunk) {
     u8* const line = cpu.bounce + 64 + (address.value() & 63);
     if (slow.bounced) {
         u8 content[64] = {};
-        if (site.read || ram) {
-            for (unsigned n = 0; n < pages; ++n) {
-                u8* const to = content + (n == 0 ? 0 : first);
-                const u32 piece = n == 0 ? first : second_size;
-                if (slow.host[n] != nullptr)
-                    std::memcpy(to, slow.host[n], piece);
-                else if (site.read && !mmio_read(cpu, slow.gpa[n], to, piece, n == 0 ? 0 : first))
-                    return static_cast<int>(Leave::fault);
-            }
+        cpu.mmio_taken = 0;
+        for (unsigned n = 0; n < pages; ++n) {
+            u8* const to = content + (n == 0 ? 0 : first);
+            const u32 piece = n == 0 ? first : second_size;
+            if (slow.host[n] != nullptr)
+                std::memcpy(to, slow.host[n], piece);
+            else if (site.read && !mmio_read(cpu, slow.gpa[n], to, piece, n == 0 ? 0 : first))
+                return static_cast<int>(Leave::fault);
         }
-        cpu.mmio_have = 0;
+        end_mmio_reads(cpu);
         std::memcpy(line, content, size);
         std::memcpy(slow.before, content, size);
         if (!site.write) return go_on(cpu, site.cont, 0, line);
@@ -153,7 +152,7 @@ int commit_access(Cpu& cpu, AccessSite& site) {
             else
                 mmio_write(cpu, slow.gpa[n], after + at, piece);
         }
-        if (slow.traced && slow.host[n] != nullptr)
+        if (slow.traced[n] && slow.host[n] != nullptr)
             record_write(cpu, slow.gpa[n], slow.before + at, after + at, piece);
     }
     if (cpu.deferred_exit || slow.code_written) {

@@ -28,6 +28,14 @@ void merge_flags(Cpu& cpu) {
     cpu.cb.state.rflags = (cpu.cb.state.rflags & ~rflags::arithmetic) |
                           (cpu.host_flags & rflags::arithmetic) | rflags::fixed1;
 }
+/// Cpu::read and write raise #GP for an address that is not canonical: in the stack segment that is
+/// #SS.
+void name_stack_fault(Cpu& cpu, const Instruction& insn) {
+    if (cpu.pending.kind != Pending::Kind::exception || cpu.pending.vector != Vector::gp) return;
+    if (insn.code64 && insn.is_memory && insn.segment == seg_ss &&
+        !Cpu::canonical(cpu.effective_address(insn).value()))
+        cpu.pending.vector = Vector::ss;
+}
 void split_flags(Cpu& cpu) {
     cpu.host_flags = (cpu.cb.state.rflags & rflags::arithmetic) | rflags::fixed1;
 }
@@ -119,10 +127,14 @@ int SoftProcessor::on_helper(Cpu* cpu, u64, void* site_pointer) {
     merge_flags(*cpu);
     cpu->pending.kind = Pending::Kind::none;
     cpu->code_changed = false;
+    cpu->mmio_taken = 0;
     if (site.extended) export_extended_state(*cpu);
     const HelperResult result = site.helper(*cpu, site.instruction);
     if (site.extended) import_extended_state(*cpu);
     split_flags(*cpu);
+    if (result != HelperResult::fault || cpu->pending.kind == Pending::Kind::exception)
+        end_mmio_reads(*cpu);
+    if (result == HelperResult::fault && site.extended) name_stack_fault(*cpu, site.instruction);
     switch (result) {
     case HelperResult::next:
         cpu->cb.interrupt_shadow = false;
@@ -299,9 +311,9 @@ void SoftProcessor::raise_host_fault() {
     } else if (cpu.fault_signal == SIGSEGV) {
         cpu.raise(Vector::gp, 0);
     } else {
-        u16 status = 0;
-        asm volatile("fnstsw %0" : "=a"(status));
-        if ((status & 0x80) != 0)
+        // The x87 status would not tell: an exception may be pending there when an SSE instruction
+        // raises another.
+        if (cpu.fault_vector == static_cast<u8>(Vector::mf))
             cpu.raise(Vector::mf);
         else if ((cpu.cb.state.cr4 & cr4::osxmmexcpt) != 0)
             cpu.raise(Vector::xm);
@@ -338,6 +350,12 @@ Exit SoftProcessor::enter() {
     split_flags(cpu);
     void* link_site = nullptr;
 
+    constexpr u64 step_bit = u64{1} << 14; // DR6.BS
+    const auto raise_debug_trap = [&](u64 dr6_bits) {
+        cpu.raise(Vector::db);
+        cpu.pending.dr6 = dr6_bits;
+        raise_pending();
+    };
     const auto leave = [&] {
         merge_flags(cpu);
         export_extended_state(cpu);
@@ -373,10 +391,11 @@ Exit SoftProcessor::enter() {
             }
             if (cb.interrupt_window && (cb.state.rflags & rflags::if_) != 0 && !cb.interrupt_shadow)
                 return leave_for(ExitReason::interrupt_window);
+            if (cb.nmi_window && !cb.nmi_blocked && !cb.interrupt_shadow)
+                return leave_for(ExitReason::interrupt_window);
             if (const u64 hits = execution_breakpoints(cb.state); hits != 0) {
-                cb.state.dr[6] |= hits;
-                cpu.raise(Vector::db);
-                raise_pending();
+                raise_debug_trap(hits);
+                cb.state.rflags |= rflags::rf; // a fault: into the pushed image
                 continue;
             }
         }
@@ -391,6 +410,8 @@ Exit SoftProcessor::enter() {
         const Target target = find_target();
         if (cpu.statistics.cache_flushes != flushes) link_site = nullptr; // its storage is gone
         if (target.entry == 0) {
+            // The substitute handler has no one to take a fault: it never faults, or is broken.
+            if (cb.monitor_mode) return leave_for(ExitReason::triple_fault);
             if (cpu.pending.kind == Pending::Kind::exit) return leave();
             raise_pending();
             continue;
@@ -403,11 +424,13 @@ Exit SoftProcessor::enter() {
         const bool step_once = cpu.single_step_once, shadow = cb.interrupt_shadow;
         const bool trap = (cb.state.rflags & rflags::tf) != 0;
         const bool resumed = (cb.state.rflags & rflags::rf) != 0, had_io_data = cb.io_data_valid;
-        const unsigned cpl = cb.state.cpl();
         const u64 rip = cb.state.rip;
         cpu.single_step_once = false;
         cb.interrupt_shadow = false;
-        cpu.watch_hits = 0;
+        cpu.watch_hits = cpu.held_watch_hits;
+        cpu.held_watch_hits = 0;
+        cpu.entered_handler = false;
+        cpu.traps_held = false;
         ++cpu.statistics.dispatches;
         const auto reason = static_cast<Leave>(m_thunks.run(target.entry));
         merge_flags(cpu);
@@ -416,11 +439,16 @@ Exit SoftProcessor::enter() {
         case Leave::link: link_site = cpu.site; [[fallthrough]];
         case Leave::dispatch: cb.state.rip = cpu.resume_rip; break;
         case Leave::state: break;
-        case Leave::exit: cb.state.rflags &= ~rflags::rf; return leave();
+        case Leave::exit: // the instruction is complete
+            cb.state.rflags &= ~rflags::rf;
+            if (trap && !cb.monitor_mode) raise_debug_trap(step_bit);
+            return leave();
         case Leave::host_fault: raise_host_fault(); [[fallthrough]];
         case Leave::fault:
             cpu.single_step_once = step_once;
             cb.interrupt_shadow = shadow;
+            // The substitute handler has no one to take a fault: it never faults, or is broken.
+            if (cb.monitor_mode) return leave_for(ExitReason::triple_fault);
             if (cpu.pending.kind == Pending::Kind::exit) return leave();
             raise_pending();
             continue;
@@ -433,15 +461,15 @@ Exit SoftProcessor::enter() {
         if (had_io_data)
             cb.io_data_valid = false; // whether or not it was what the instruction wanted
         if (resumed) cb.state.rflags &= ~rflags::rf; // it covers one instruction
-        // A completed instruction under TF traps, unless a system call cleared TF on its way in.
-        const bool single_step =
-            trap && !cb.monitor_mode &&
-            (cpl == cb.state.cpl() || (cb.state.rflags & rflags::tf) != 0 || cpl == 0);
-        if (single_step || cpu.watch_hits != 0) {
-            cb.state.dr[6] |= cpu.watch_hits | (single_step ? u64{1} << 14 : 0); // Bn, BS
-            cpu.raise(Vector::db);
-            raise_pending();
+        if (cpu.traps_held) { // by MOV SS: a single-step trap is lost, data breakpoints wait
+            cpu.held_watch_hits = cpu.watch_hits;
+            continue;
         }
+        // A completed instruction under TF traps, unless TF was cleared by an entry into a handler.
+        const bool single_step = trap && !cb.monitor_mode &&
+                                 (!cpu.entered_handler || (cb.state.rflags & rflags::tf) != 0);
+        if (single_step || cpu.watch_hits != 0)
+            raise_debug_trap(cpu.watch_hits | (single_step ? step_bit : 0));
     }
 }
 

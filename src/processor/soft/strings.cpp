@@ -64,8 +64,11 @@ public:
         const u64 span = (count - 1) * m_size;
         m_cpu.pending.kind = Pending::Kind::none;
         const Hva low = m_cpu.direct(m_backward ? first - span : first, count * m_size, write);
-        if (low == nullptr)
-            return m_cpu.pending.kind == Pending::Kind::none ? Route::elements : Route::fault;
+        if (low == nullptr) {
+            if (m_cpu.pending.kind == Pending::Kind::none) return Route::elements;
+            if (m_cpu.exit.reason == ExitReason::page_fault) m_cpu.exit.gva = first;
+            return Route::fault;
+        }
         out = m_backward ? low + span : low;
         return Route::direct;
     }
@@ -139,6 +142,7 @@ HelperResult run(Cpu& cpu, const Instruction& insn, Operation&& operation) {
             do {
                 if (!operation.element(walk)) return leave(HelperResult::fault);
                 walk.advance(1);
+                cpu.mmio_have = cpu.mmio_taken = 0; // a later element runs without this one
             } while (--left != 0 && !operation.stopped() && !cpu.deferred_exit && !polled(cpu));
         }
         if (walk.remaining() == 0 || operation.stopped()) return leave(HelperResult::next);

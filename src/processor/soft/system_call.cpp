@@ -19,6 +19,7 @@ u16 selector_from(u64 value, u16 offset) { return static_cast<u16>((value & 0xff
 HelperResult enter_kernel(Cpu& cpu, u64 vector) {
     ControlBlock& cb = cpu.cb;
     cb.state.rip = vector;
+    cpu.entered_handler = true;
     if (cb.monitor_root != 0 && Gva(vector) >= cb.monitor_mode_begin &&
         Gva(vector) < cb.monitor_mode_end)
         cb.monitor_mode = true;
@@ -116,11 +117,12 @@ HelperResult rdwr_fsgsbase(Cpu& cpu, const Instruction& insn) {
     const bool is_write =
         insn.mnemonic == ZYDIS_MNEMONIC_WRFSBASE || insn.mnemonic == ZYDIS_MNEMONIC_WRGSBASE;
     u64& base = state.segment[is_fs ? seg_fs : seg_gs].base;
+    const unsigned size = insn.operand_size == 8 ? 8 : 4; // prefix 66 means nothing
     if (!is_write) {
-        cpu.set_gpr(insn.rm, insn.operand_size, insn.operand_size == 8 ? base : base & 0xffffffff);
+        cpu.set_gpr(insn.rm, size, size == 8 ? base : base & 0xffffffff);
         return HelperResult::next;
     }
-    const u64 value = cpu.gpr(insn.rm, insn.operand_size);
+    const u64 value = cpu.gpr(insn.rm, size);
     if (!Cpu::canonical(value)) return cpu.raise(Vector::gp, 0);
     base = value;
     return HelperResult::next;
