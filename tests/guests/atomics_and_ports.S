@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file LOCK forms, port I/O with its string instructions, CPUID's consistency, the time-stamp counter.
-#include "guest.h"
+#include "guest.inc"
 
         GUEST_MAIN atomics_and_ports
         call locked

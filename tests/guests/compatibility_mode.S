@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file Compatibility mode: 32-bit code at CPL 3 (and CPL 0) under a 64-bit kernel.
-#include "compatibility.h"
+#include "compatibility.inc"
 
         GUEST_MAIN compatibility_mode
         call short_forms

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file Debug registers: breakpoints on execution, reads and writes, DR6, DR7, RF (SDM vol. 3B sections 18.2 and 18.3).
-#include "guest.h"
+#include "guest.inc"
 
 #define DR6_FIXED 0xffff0ff0
 // DR7 for breakpoint 0: enabled locally or globally, its kind and length.

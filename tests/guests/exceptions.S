@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file Exceptions: vector, error code, CR2, the pushed RIP and RFLAGS, gates and stacks (SDM vol. 3A chapter 6).
-#include "guest.h"
+#include "guest.inc"
 
         GUEST_MAIN exceptions
         call faults

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file x87, SSE and AVX state: FXSAVE, XSAVE and their restores, XCR0, and what survives interrupts and CPL changes.
-#include "guest.h"
+#include "guest.inc"
 
         GUEST_MAIN extended_state
         call legacy

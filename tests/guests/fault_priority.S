@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file Which of two faults comes: branches to non-canonical addresses fault before they change anything, and alignment
 /// is checked before paging. As processors do; seen on AMD's, and documented for Intel's.
-#include "guest.h"
+#include "guest.inc"
 
         GUEST_MAIN fault_priority
         CASE "#GP jump to a non-canonical address"

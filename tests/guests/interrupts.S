@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file Interrupts: the PIT through 8259 and I/O APIC, the local APIC's timer and self-IPIs, NMIs, shadows, HLT.
-#include "guest.h"
+#include "guest.inc"
 
 #define APIC_ID 0x20
 #define APIC_TPR 0x80

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file Every kind of operand: R12 to R15, RSP and the high byte registers in every place, addresses of all forms,
 /// absolute moves, pushes and pops, 16-bit operands.
-#include "guest.h"
+#include "guest.inc"
 
 #define VALUE_13 0x1313131313131313
 #define VALUE_14 0x1414141414141414

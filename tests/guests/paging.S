@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file Paging: page sizes, permissions, accessed and dirty bits, invalidation, PCID (SDM vol. 3A chapter 4).
-#include "guest.h"
+#include "guest.inc"
 
         GUEST_MAIN paging
         mov dword ptr [page_a], 0x11111111

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file The reset port ends a machine that was started with --no-reboot.
-#include "guest.h"
+#include "guest.inc"
 
         GUEST_MAIN reset
         mov esi, offset text_before

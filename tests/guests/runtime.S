@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file The runtime of the bare-metal test guests: entry, descriptor and page tables, exception recording, report.
-#include "guest.h"
+#include "guest.inc"
 
 // ---- entry
 

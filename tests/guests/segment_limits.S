@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file What segments forbid in compatibility mode: limits, null selectors, writes to code (SDM vol. 3A section 5.3).
-#include "compatibility.h"
+#include "compatibility.inc"
 
         GUEST_MAIN segment_limits
         CODE32 "a limit: the last byte is reachable"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file Segments in 64-bit mode: loads and their faults, FS and GS bases, the LDT, far transfers and call gates.
-#include "guest.h"
+#include "guest.inc"
 
         GUEST_MAIN segments
         mov rax, cr4

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file Self-modifying and cross-modifying code on one processor: it takes effect with the next instruction
 /// (SDM vol. 3A section 8.1.3, with the branch that Intel asks for only where one is named).
-#include "guest.h"
+#include "guest.inc"
 
         GUEST_MAIN self_modifying
         mov r12d, WIN

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file Single-stepping with RFLAGS.TF (SDM vol. 3B section 18.3.1.4).
-#include "guest.h"
+#include "guest.inc"
 
 /// Sets TF; the next instruction is the first that is followed by a trap.
 .macro STEP_ON

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file Accesses across pages, into traced page tables, and to device registers (local APIC, I/O APIC) of all widths.
-#include "guest.h"
+#include "guest.inc"
 
 #define APIC_TPR 0x80
 #define APIC_LVT_ERROR 0x370

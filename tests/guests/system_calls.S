@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file SYSCALL, SYSRET, SYSENTER, SYSEXIT, INT n and privileged instructions at CPL 3 (SDM vol. 3A section 5.8).
-#include "guest.h"
+#include "guest.inc"
 
         GUEST_MAIN system_calls
         // Kernel CS and SS from 0x08; for SYSRET 0x18 + 16 and 0x18 + 8.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file A triple fault: the machine ends with the processor's state on stderr.
-#include "guest.h"
+#include "guest.inc"
 
         GUEST_MAIN triple_fault
         mov esi, offset text_before
