@@ -86,7 +86,7 @@ std::vector<CpuidLeaf> guest_cpuid(u64 tsc_hz, u32 apic_id) {
     add_sub(7, 0, 2, ebx7, ecx7, edx7);
     add_sub(7, 1, 0, 0, 0, 0);
     add_sub(7, 2, 0, 0, 0, bit(4)); // BHI_CTRL
-    add(0xa, 0, 0, 0, 0); // no performance counters
+    add(0xa, 0, 0, 0, 0);           // no performance counters
     add_sub(0xb, 0, 0, 1, 0x100, apic_id);
     add_sub(0xb, 1, 0, 1, 0x201, apic_id);
     add_sub(0xb, 2, 0, 0, 2, apic_id);
