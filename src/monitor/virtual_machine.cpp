@@ -5,7 +5,7 @@
 #include "guest/boot/linux_boot.h"
 #include "monitor/cpuid.h"
 #include "monitor/shadow/strict_walker.h"
-#include "processor/soft/events.h"
+#include "processor/exceptions.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -74,7 +74,7 @@ Result<> VirtualMachine::build() {
     if (!made_board) return tl::unexpected(made_board.error());
     m_board = std::move(*made_board);
 
-    auto made_processor = processor::soft::SoftProcessor::create();
+    auto made_processor = processor::create_software_processor();
     if (!made_processor) return tl::unexpected(made_processor.error());
     m_processor = std::move(*made_processor);
     m_tlb = std::make_unique<Tlb>(*m_processor);
@@ -337,7 +337,7 @@ void VirtualMachine::handle_page_fault(const Exit& exit) {
     inject(Vector::pf, outcome.error_code, exit.gva.value());
     if (!exit.during_delivery) return;
     cb.state.cr2 = exit.gva.value(); // a #DF made of it does not carry the address
-    if (const auto combined = processor::soft::combine_exceptions(first, cb.injection))
+    if (const auto combined = processor::combine_exceptions(first, cb.injection))
         cb.injection = *combined;
     else
         m_triple_fault = true;
@@ -533,16 +533,8 @@ std::string VirtualMachine::statistics_json() const {
     text += fmt::format("\"interrupts\":{},\"injected_page_faults\":{},\"idle_ns\":{},",
                         m_statistics.interrupts, m_statistics.injected_page_faults,
                         m_statistics.idle_ns);
-    const auto& p = m_processor->statistics();
-    text += fmt::format(
-        "\"processor.translated_blocks\":{},\"processor.translated_instructions\":{},"
-        "\"processor.dispatches\":{},\"processor.links\":{},\"processor.slow_accesses\":{},"
-        "\"processor.tlb_fills\":{},\"processor.helper_calls\":{},\"processor.code_invalidations\":"
-        "{},"
-        "\"processor.cache_flushes\":{},\"processor.traced_writes\":{},\"processor.straddles\":{},",
-        p.translated_blocks, p.translated_instructions, p.dispatches, p.links, p.slow_accesses,
-        p.tlb_fills, p.helper_calls, p.code_invalidations, p.cache_flushes, p.traced_writes,
-        p.straddles);
+    for (const auto& [name, value] : m_processor->counters())
+        text += fmt::format("\"processor.{}\":{},", name, value);
     const ShadowStatistics h = m_shadow->statistics();
     text += fmt::format(
         "\"shadow.page_faults\":{},\"shadow.fills\":{},\"shadow.injected\":{},\"shadow."

@@ -11,7 +11,7 @@
 #include "monitor/shadow/shadow_mmu.h"
 #include "platform/board.h"
 #include "platform/host_clock.h"
-#include "processor/soft/soft_processor.h"
+#include "processor/processor.h"
 
 #include <atomic>
 #include <memory>
@@ -101,7 +101,7 @@ private:
     std::optional<GuestMemory> m_memory;
     std::array<SerialAdapter, 4> m_serial;
     std::unique_ptr<platform::Board> m_board;
-    std::unique_ptr<processor::soft::SoftProcessor> m_processor;
+    std::unique_ptr<processor::Processor> m_processor;
     std::unique_ptr<Tlb> m_tlb;
     std::unique_ptr<ShadowMmu> m_shadow;
     std::unique_ptr<Interposer> m_interposer;

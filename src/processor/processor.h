@@ -3,8 +3,12 @@
 /// and one call.
 #pragma once
 
+#include "base/result.h"
 #include "processor/control_block.h"
 #include "processor/exit.h"
+
+#include <memory>
+#include <vector>
 
 namespace gnomon::processor {
 
@@ -33,9 +37,19 @@ public:
     virtual void invalidate_tlb(Gva gva) = 0;
     /// Forgets the right to write that any cached translation to the frame at `gpa` carries.
     virtual void revoke_writes(Gpa gpa) = 0;
+    /// What the implementation counted since its creation, by name: for statistics.
+    struct Counter {
+        const char* name;
+        u64 value;
+    };
+    [[nodiscard]] virtual std::vector<Counter> counters() const = 0;
+
     /// Memory in [gpa, gpa + size) was changed by the monitor or a device: forget code translated
     /// from it.
     virtual void invalidate_code(Gpa gpa, u64 size) = 0;
 };
+
+/// The implementation by re-emission, which every x86-64 Linux host can run.
+[[nodiscard]] Result<std::unique_ptr<Processor>> create_software_processor();
 
 } // namespace gnomon::processor

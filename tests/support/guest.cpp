@@ -2,7 +2,7 @@
 #include "support/guest.h"
 
 #include "monitor/cpuid.h"
-#include "processor/soft/events.h"
+#include "processor/exceptions.h"
 
 #include <cstdlib>
 #include <cstring>
@@ -322,7 +322,7 @@ void Guest::handle_page_fault(const Exit& exit) {
     const Injection first = block().injection;
     inject(Vector::pf, outcome.error_code, exit.gva.value());
     if (!exit.during_delivery) return;
-    if (const auto combined = processor::soft::combine_exceptions(first, block().injection))
+    if (const auto combined = processor::combine_exceptions(first, block().injection))
         block().injection = *combined;
     else
         m_triple_fault = true;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "fake_memory.h"
+#include "processor/exceptions.h"
 #include "processor/soft/events.h"
 #include "processor/soft/helpers.h"
 

@@ -2,6 +2,7 @@
 #include "processor/soft/soft_processor.h"
 
 #include "base/verify.h"
+#include "processor/exceptions.h"
 #include "processor/soft/events.h"
 #include "processor/soft/host_faults.h"
 #include "processor/soft/mmu.h"
@@ -70,6 +71,21 @@ Result<std::unique_ptr<SoftProcessor>> SoftProcessor::create(const SoftProcessor
     flush_tlb(*p->m_cpu);
     install_fault_handlers();
     return p;
+}
+
+std::vector<Processor::Counter> SoftProcessor::counters() const {
+    const Cpu::Statistics& s = m_cpu->statistics;
+    return {{"translated_blocks", s.translated_blocks},
+            {"translated_instructions", s.translated_instructions},
+            {"dispatches", s.dispatches},
+            {"links", s.links},
+            {"slow_accesses", s.slow_accesses},
+            {"tlb_fills", s.tlb_fills},
+            {"helper_calls", s.helper_calls},
+            {"code_invalidations", s.code_invalidations},
+            {"cache_flushes", s.cache_flushes},
+            {"traced_writes", s.traced_writes},
+            {"straddles", s.straddles}};
 }
 
 SoftProcessor::~SoftProcessor() {
@@ -474,3 +490,11 @@ Exit SoftProcessor::enter() {
 }
 
 } // namespace gnomon::processor::soft
+
+namespace gnomon::processor {
+
+Result<std::unique_ptr<Processor>> create_software_processor() {
+    return soft::SoftProcessor::create();
+}
+
+} // namespace gnomon::processor

@@ -28,6 +28,8 @@ public:
     void revoke_writes(Gpa gpa) override;
     void invalidate_code(Gpa gpa, u64 size) override;
 
+    [[nodiscard]] std::vector<Counter> counters() const override;
+
     [[nodiscard]] const Cpu::Statistics& statistics() const { return m_cpu->statistics; }
     /// What the instruction table permits on this host.
     [[nodiscard]] FeatureSet features() const { return m_features; }
