@@ -14,7 +14,7 @@ complain() {
     failed=1
 }
 
-mapfile -d '' -t sources < <(find src tests fuzz bench -type f 2>/dev/null \( -name '*.h' -o -name '*.cpp' -o -name '*.c' \) -print0 | sort -z)
+mapfile -d '' -t sources < <(find src tests fuzz -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.c' \) -print0 | sort -z)
 mapfile -d '' -t scripts < <(find scripts .ci -type f -print0 | sort -z)
 
 for file in "${sources[@]}"; do

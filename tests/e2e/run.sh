@@ -43,7 +43,8 @@ balanced() {
     entered=${BASH_REMATCH[1]} returned=${BASH_REMATCH[2]}
     [[ $line =~ ([0-9]+)\ never\ return ]] && never=${BASH_REMATCH[1]}
     [[ $line =~ ([0-9]+)\ in\ progress ]] && progress=${BASH_REMATCH[1]}
-    [ "$entered" -gt 0 ] && [ "$entered" -eq $((returned + never + progress)) ] || fail "not balanced: $line"
+    [ "$entered" -gt 0 ] || fail "nothing was traced"
+    [ "$entered" -eq $((returned + never + progress)) ] || fail "not balanced: $line"
 }
 
 # shellcheck disable=SC2016 # $ is for the guest's shell
