@@ -15,11 +15,11 @@ for option in "$@"; do
     esac
 done
 
-# tests NAME: runs the test preset NAME, and shows a failing test's output.
+# tests NAME [CTEST-ARGUMENT...]: runs the test preset NAME, and shows a failing test's output.
 tests() {
     say "test: $1"
     local log=build/log/ctest-$1.log
-    quietly "$log" ctest --preset "$1" || return 1
+    quietly "$log" ctest --preset "$@" || return 1
     grep -E '^[0-9]+% tests passed' "$log" || true
     sed -n '/^The following tests did not run/,/^$/p' "$log"
 }
@@ -31,6 +31,9 @@ if [ -n "$full" ]; then scripts/fetch.sh --generic; else scripts/fetch.sh; fi
 scripts/build.sh release
 if [ -n "$full" ]; then tests release-full; else tests release; fi
 
-scripts/build.sh asan-ubsan
-tests asan-ubsan
+# The unit tests that need no translated code: what runs there is not the compiler's, and its faults are signals
+# that the sanitizers would claim.
+suites=(platform shadow trace guest_linux guest_boot system_instructions string_instructions)
+scripts/build.sh asan-ubsan "${suites[@]/#/test_}"
+tests asan-ubsan -R "^($(IFS='|'; echo "${suites[*]}"))\\."
 say "test: all passed"
