@@ -31,7 +31,7 @@ function(gnomon_layer name)
 endfunction()
 
 # gnomon_tests(NAME DEPS... [LABELS LABEL...]): one GoogleTest program from every .cpp below the calling folder,
-# registered with ctest. Labels: `full` runs only with scripts/test.sh --full, `no-asan` not under sanitizers.
+# registered with ctest. Labels: `full` runs only with scripts/test.sh --full.
 function(gnomon_tests name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "LABELS")
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS *.cpp)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "monitor/interposer.h"
 
+#include "base/canonical.h"
 #include "base/verify.h"
 
 #include <bit>
@@ -18,8 +19,6 @@ constexpr u32 msr_sysenter_eip = 0x176, msr_lstar = 0xc0000082, msr_cstar = 0xc0
 constexpr unsigned int80_vector = 0x80;
 
 enum Hook : unsigned { hook_return, hook_exit, hook_signal };
-
-constexpr bool canonical(u64 a) { return static_cast<u64>(static_cast<i64>(a << 16) >> 16) == a; }
 
 } // namespace
 
@@ -103,7 +102,7 @@ std::optional<u64> Interposer::read_msr(u32 index) const {
 }
 
 bool Interposer::write_msr(u32 index, u64 value) {
-    if (!canonical(value)) return false;
+    if (!is_canonical(value)) return false;
     switch (index) {
     case msr_lstar:
         m_guest_lstar = m_data->guest_lstar = value;

@@ -234,8 +234,7 @@ bool fits_sequence(const Form& form) {
     case Action::push:
     case Action::pop:
     case Action::bit_test:
-    case Action::mov_or_segment:
-    case Action::wide_exchange: break;
+    case Action::mov_or_segment: break;
     case Action::helper:
         return form.mnemonic == ZYDIS_MNEMONIC_PUSHFQ || form.mnemonic == ZYDIS_MNEMONIC_CLD;
     default: return false;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "guest/linux/page_walk.h"
 
+#include "base/canonical.h"
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -26,11 +28,6 @@ struct Level {
                       ///< in a PTE
 };
 constexpr std::array<Level, 4> levels{{{39, false}, {30, true}, {21, true}, {12, false}}};
-
-constexpr bool is_canonical(u64 address) {
-    const u64 upper = address >> 47;
-    return upper == 0 || upper == 0x1ffff;
-}
 
 /// The entry as one load: the guest may be writing it.
 std::optional<u64> read_entry(const GuestMemory& memory, Gpa address) {

@@ -38,8 +38,7 @@ bool BlockEmitter::emit(const DecodedInstruction& d, bool flags_live) {
     }
     switch (d.disposition.action) {
     case Action::refuse: emit_helper(i, raise_ud, false); break;
-    case Action::pass:
-    case Action::wide_exchange: emit_pass(d); return true;
+    case Action::pass: emit_pass(d); return true;
     case Action::nothing: return true;
     case Action::lea: emit_lea(d); return true;
     case Action::push: emit_push(d); return true;
@@ -55,7 +54,6 @@ bool BlockEmitter::emit(const DecodedInstruction& d, bool flags_live) {
     case Action::helper: emit_helper(i, d.disposition.helper, false); return true;
     case Action::extended: emit_helper(i, d.disposition.helper, true); return true;
     case Action::helper_end: emit_helper(i, d.disposition.helper, false); break;
-    case Action::mov_moffs: emit_moffs(d); return true;
     case Action::bit_test:
         if (d.memory() != nullptr && d.operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER)
             emit_helper(i, bit_test_memory, false);

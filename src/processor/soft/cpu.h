@@ -5,6 +5,7 @@
 /// a reference.
 #pragma once
 
+#include "base/canonical.h"
 #include "processor/control_block.h"
 #include "processor/exit.h"
 #include "processor/soft/instruction.h"
@@ -156,9 +157,7 @@ struct Cpu {
     }
     /// #GP(0), or #SS(0) for the stack segment, if `gva` is not canonical in 64-bit mode; `read`
     /// and `write` check this themselves.
-    [[nodiscard]] static bool canonical(u64 address) {
-        return static_cast<u64>(static_cast<i64>(address << 16) >> 16) == address;
-    }
+    [[nodiscard]] static bool canonical(u64 address) { return is_canonical(address); }
 
     /// State that helpers change tells the processor what it must do: CPL, mode bits,
     /// CR0/CR4/EFER/XCR0 bits that alter translation are read afresh at HelperResult::dispatch. So:

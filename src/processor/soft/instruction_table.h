@@ -29,11 +29,9 @@ enum class Action : u8 {
     helper,         ///< a C++ helper, then the next instruction
     helper_end,     ///< a helper that always changes RIP or the mode: the block ends
     extended,       ///< a helper that sees ControlBlock::state.extended
-    mov_moffs,      ///< MOV with an absolute 64-bit address
     bit_test,       ///< BT, BTS, BTR, BTC: helper when the bit offset is a register and the operand
                     ///< memory, else pass
     mov_or_segment, ///< MOV: pass, or a helper when a segment, control or debug register takes part
-    wide_exchange,  ///< CMPXCHG8B/16B: pass
 };
 
 /// CPUID feature that permits a row; `base` is x86-64 itself.

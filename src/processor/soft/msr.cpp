@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "processor/soft/msr.h"
 
+#include "base/canonical.h"
+
 #include "processor/soft/cpuid.h"
 #include "processor/soft/helpers.h"
 
@@ -57,8 +59,6 @@ bool pat_allowed(u64 value) {
     return true;
 }
 
-bool canonical(u64 value) { return static_cast<u64>(static_cast<i64>(value << 16) >> 16) == value; }
-
 HelperResult leave_for_msr(Cpu& cpu, const Instruction& insn, ExitReason reason, u32 index,
                            u64 value) {
     const HelperResult result = cpu.leave(reason, insn);
@@ -81,7 +81,7 @@ bool msr_value_allowed(const ControlBlock& cb, u32 index, u64 value) {
     case msr::sysenter_eip:
     case msr::fs_base:
     case msr::gs_base:
-    case msr::kernel_gs_base: return canonical(value);
+    case msr::kernel_gs_base: return is_canonical(value);
     default: return true;
     }
 }

@@ -22,8 +22,6 @@ namespace {
 
 /// The Cpu that this thread's GS base points to. Nothing else in a 64-bit Linux process uses GS.
 thread_local const Cpu* gs_owner = nullptr;
-/// For the thunk targets, which get only the Cpu: where a commit jumps to.
-u32 commit_thunk_of(const Cpu& cpu) { return cpu.commit_thunk; }
 
 void merge_flags(Cpu& cpu) {
     cpu.cb.state.rflags = (cpu.cb.state.rflags & ~rflags::arithmetic) |
@@ -127,7 +125,7 @@ void SoftProcessor::flush_code() {
 // ---------------------------------------------------------------- calls from translated code
 
 int SoftProcessor::on_slow_access(Cpu* cpu, u64 r13, void* site) {
-    return resolve_access(*cpu, Gva(r13), *static_cast<AccessSite*>(site), commit_thunk_of(*cpu));
+    return resolve_access(*cpu, Gva(r13), *static_cast<AccessSite*>(site), cpu->commit_thunk);
 }
 
 int SoftProcessor::on_commit(Cpu* cpu, u64, void* site) {

@@ -20,8 +20,8 @@ bool ends_block(const DecodedInstruction& d) {
     case Action::ret:
     case Action::jump:
     case Action::loop:
-    case Action::helper_end: return true; // clang-format off
-    default: return false; // clang-format on
+    case Action::helper_end: return true;
+    default: return false;
     }
 }
 
@@ -34,13 +34,10 @@ u16 flags_needed(const DecodedInstruction& d) {
     case Action::nothing:
     case Action::push:
     case Action::pop:
-    case Action::leave:
-    case Action::wide_exchange: return d.flags_read; // clang-format off
-    case Action::bit_test: case Action::mov_or_segment: case Action::mov_moffs: { // clang-format on
-        const bool maybe_helper = d.disposition.action != Action::mov_moffs &&
-                                  (d.disposition.action == Action::bit_test ||
-                                   d.z.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT ||
-                                   d.z.opcode == 0x8c || d.z.opcode == 0x8e);
+    case Action::leave: return d.flags_read;
+    case Action::mov_or_segment: {
+        const bool maybe_helper =
+            d.z.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT || d.z.opcode == 0x8c || d.z.opcode == 0x8e;
         return maybe_helper ? u16{rflags::arithmetic} : d.flags_read;
     }
     default: return rflags::arithmetic;
@@ -48,11 +45,7 @@ u16 flags_needed(const DecodedInstruction& d) {
 }
 
 u16 flags_killed(const DecodedInstruction& d) {
-    switch (d.disposition.action) {
-    case Action::pass:
-    case Action::wide_exchange: return d.flags_written; // clang-format off
-    default: return 0; // clang-format on
-    }
+    return d.disposition.action == Action::pass ? d.flags_written : u16{0};
 }
 
 } // namespace
