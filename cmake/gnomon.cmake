@@ -31,9 +31,10 @@ function(gnomon_layer name)
 endfunction()
 
 # gnomon_tests(NAME DEPS... [LABELS LABEL...]): one GoogleTest program from every .cpp below the calling folder,
-# registered with ctest. Labels: `full` runs only with scripts/test.sh --full.
+# registered with ctest. Labels: `full` runs only with scripts/test.sh --full. FILES: the tests are told where
+# scripts/fetch.sh puts the guest's kernel and busybox; they skip what is not there.
 function(gnomon_tests name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "LABELS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "FILES" "" "LABELS")
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS *.cpp)
   if(NOT sources)
     return()
@@ -42,6 +43,9 @@ function(gnomon_tests name)
   # The tests' own code need not be fast; lighter optimisation halves the time to build it.
   target_compile_options(test_${name} PRIVATE -O1)
   target_link_libraries(test_${name} PRIVATE gnomon_options ${arg_UNPARSED_ARGUMENTS} GTest::gmock GTest::gtest_main)
+  if(arg_FILES)
+    target_compile_definitions(test_${name} PRIVATE GNOMON_GUEST_FILES="${PROJECT_SOURCE_DIR}/build/guest")
+  endif()
   gtest_discover_tests(test_${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60
                        PROPERTIES TIMEOUT 300 LABELS "${arg_LABELS}")
 endfunction()

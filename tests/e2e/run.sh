@@ -14,7 +14,7 @@ trap 'rm -rf "$work"' EXIT
 fail() {
     echo "FAIL: $*"
     for f in "$work"/*; do
-        [ -f "$f" ] && { echo "--- ${f##*/}"; head -c 3000 "$f" | cat -v; }
+        [ -f "$f" ] && { echo "--- ${f##*/}"; head -c 2000 "$f" | cat -v; echo; echo "..."; tail -c 3000 "$f" | cat -v; }
     done
     exit 1
 }
@@ -32,7 +32,15 @@ run() {
     timeout 200 "$gnomon" run --kernel "$kernel" "$@" </dev/null >"$work/out" 2>"$work/err" || status=$?
     [ "$status" -eq "$expected" ] || fail "exit status $status, not $expected"
 }
-in_trace() { grep -qE -- "$1" "$work/trace" || fail "the trace lacks: $1"; }
+# The trace, and after it the calls that others interrupted, each put together to one line.
+joined() {
+    cat "$work/trace"
+    awk '{ task = $1 FS $2 FS $3 }
+        / <unfinished \.\.\.>$/ { sub(/ <unfinished \.\.\.>$/, ""); begun[task] = $0; next }
+        / <\.\.\. [a-z0-9_]+ resumed>/ && task in begun {
+            sub(/^.* <\.\.\. [a-z0-9_]+ resumed> ?/, ""); print begun[task] $0; delete begun[task] }' "$work/trace"
+}
+in_trace() { grep -qE -- "$1" <(joined) || fail "the trace lacks: $1"; }
 not_in_trace() { ! grep -qE -- "$1" "$work/trace" || fail "the trace has: $1"; }
 in_out() { grep -qE -- "$1" "$work/out" || fail "the output lacks: $1"; }
 # Enters, returns and calls that never return add up: the line says so itself when they do not.

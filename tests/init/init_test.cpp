@@ -1,49 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file The packed root and its init program, booted under QEMU with a real kernel. Skipped unless
-/// GNOMON_TEST_KERNEL and GNOMON_TEST_BUSYBOX name files; each boot takes some seconds.
+/// @file The packed root and its init program, booted with the kernel that scripts/fetch.sh
+/// got; skipped where that is missing.
 
 #include "guest/initramfs/root.h"
-#include "qemu_guest.h"
+#include "machine_guest.h"
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
-namespace gnomon::guest::test {
+namespace gnomon::test {
 namespace {
 
+using guest::CommandSpec;
+using guest::ControlMessage;
+using guest::kill_line;
+using guest::resize_line;
 using Kind = ControlMessage::Kind;
+
+constexpr std::chrono::seconds limit{60};
 
 class InitTest : public ::testing::Test {
 protected:
     void SetUp() override {
-        const char* kernel = std::getenv(kernel_variable);
-        const char* busybox = std::getenv(busybox_variable);
-        if (kernel == nullptr || busybox == nullptr)
-            GTEST_SKIP() << "set " << kernel_variable << " and " << busybox_variable;
-        m_kernel = kernel;
-        m_busybox = busybox;
+        if (::access(m_kernel.c_str(), R_OK) != 0 || ::access(m_busybox.c_str(), X_OK) != 0)
+            GTEST_SKIP() << "no " << m_kernel << " or " << m_busybox << ": run scripts/fetch.sh";
     }
 
     Outcome run(const CommandSpec& command, const Inputs& inputs = {}) {
-        const auto root = make_busybox_root(m_busybox, command);
+        auto root = guest::make_busybox_root(m_busybox, command);
         if (!root) {
             ADD_FAILURE() << root.error().message;
             return {};
         }
-        return boot(*root, inputs);
+        return boot_root(std::move(*root), inputs);
     }
-    Outcome boot(std::span<const std::byte> root, const Inputs& inputs = {}) {
-        const TemporaryFile initrd(root);
-        Outcome outcome =
-            run_qemu({"-m", "512", "-kernel", m_kernel, "-initrd", initrd.path(), "-append",
-                      fmt::format("console=ttyS0 panic=-1 quiet {}", root_kernel_parameters)},
-                     inputs, std::chrono::seconds(120));
-        EXPECT_TRUE(outcome.powered_off) << outcome.console;
-        EXPECT_EQ(outcome.malformed, 0u);
-        return outcome;
+    Outcome boot_root(std::vector<std::byte> root, const Inputs& inputs = {}) {
+        auto outcome = boot(m_kernel, std::move(root), inputs, limit);
+        if (!outcome) {
+            ADD_FAILURE() << outcome.error().message;
+            return {};
+        }
+        EXPECT_TRUE(outcome->powered_off) << outcome->console;
+        EXPECT_EQ(outcome->malformed, 0u);
+        return std::move(*outcome);
     }
 
     /// A run of a shell script in the default root.
@@ -51,7 +53,8 @@ protected:
         return run({.arguments = {"sh", "-c", script}}, inputs);
     }
 
-    std::string m_kernel, m_busybox;
+    const std::string m_kernel = GNOMON_GUEST_FILES "/cloud/vmlinuz";
+    const std::string m_busybox = GNOMON_GUEST_FILES "/busybox/bin/busybox";
 };
 
 void expect_exit(const Outcome& outcome, u64 status) {
@@ -210,13 +213,13 @@ TEST_F(InitTest, RunsInADirectoryThatNeedsNothingSpecial) {
     std::ofstream(root / "bin/script") << "echo from a script without an interpreter line: $1\n";
     fs::permissions(root / "bin/script", fs::perms::owner_all);
     std::ofstream(root / "init") << "not run";
-    const auto packed = pack_root(root, {.arguments = {"script", "word"}});
+    auto packed = guest::pack_root(root, {.arguments = {"script", "word"}});
     fs::remove_all(root);
     ASSERT_TRUE(packed) << packed.error().message;
-    const Outcome outcome = boot(*packed);
+    const Outcome outcome = boot_root(std::move(*packed));
     expect_exit(outcome, 0);
     EXPECT_EQ(outcome.output, "from a script without an interpreter line: word\n");
 }
 
 } // namespace
-} // namespace gnomon::guest::test
+} // namespace gnomon::test
