@@ -102,6 +102,7 @@ struct Thunks {
     u32 commit = 0;
     u32 helper = 0;
     u32 link = 0;            ///< leaves with Leave::link; R13 = page offset of the target
+    u32 branch = 0;          ///< leaves with Leave::branch; R13 = RIP, R14 = BranchSite
     u32 dispatch = 0;        ///< leaves with Leave::dispatch; R13 = RIP
     u32 dispatch_offset = 0; ///< likewise; R13 = offset from the page base
     u32 entry_miss = 0;      ///< default content of entry tables: R13 = page offset of the target
@@ -112,6 +113,7 @@ struct Thunks {
 enum class Leave : int {
     dispatch = 1, ///< go on at Cpu::resume_rip
     link,         ///< link Cpu::site (a LinkSite) and go on at Cpu::resume_rip
+    branch,       ///< go on at Cpu::resume_rip if Cpu::site (a BranchSite) may branch there
     state,        ///< go on at cb.state.rip, in whatever mode
     fault,        ///< Cpu::pending tells
     exit,         ///< Cpu::exit tells

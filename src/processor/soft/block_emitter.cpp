@@ -48,7 +48,7 @@ bool BlockEmitter::emit(const DecodedInstruction& d, bool flags_live) {
     case Action::ret: emit_return(d); return false;
     case Action::jump: emit_jump(d); return false;
     case Action::jump_if:
-        jump_if(branch_condition(d), next + static_cast<i64>(i.immediate));
+        jump_if(i, branch_condition(d));
         return true;
     case Action::loop: emit_loop(d); return false;
     case Action::helper: emit_helper(i, d.disposition.helper, false); return true;
@@ -291,14 +291,9 @@ Block BlockEmitter::finish(u16 guest_length) {
     // Links first: they may add indirect jumps for targets in other pages.
     for (std::size_t n = 0; n < m_links.size(); ++n) {
         const PendingLink link = m_links[n];
-        const bool near = link.offset >= 0 && link.offset < static_cast<i64>(page_size);
-        if (!near || m_mode.has(Mode::single)) {
+        if (m_mode.has(Mode::single) || !in_page(link.offset)) {
             m.bind(link.jump);
-            if (m_mode.has(Mode::single)) {
-                leave_with_offset(link.offset);
-                continue;
-            }
-            far_jump_to(link.offset);
+            far_jump_to(link.offset, link.site);
             continue;
         }
         const u16 target = static_cast<u16>(link.offset);

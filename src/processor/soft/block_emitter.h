@@ -26,7 +26,8 @@ public:
     /// A check of the execution hooks before the instruction.
     void emit_hook_check(const DecodedInstruction& d, Helper check);
     /// Continues at `offset`, relative to the page base (it may lie outside the page).
-    void go_to(i64 offset, bool polled = false);
+    /// @param site for a taken branch that `needs_site`, else nullptr.
+    void go_to(i64 offset, bool polled = false, const BranchSite* site = nullptr);
     /// Cold parts; returns the finished block with its marks.
     [[nodiscard]] Block finish(u16 guest_length);
     [[nodiscard]] const std::vector<Mark>& marks() const { return m_marks; }
@@ -56,9 +57,18 @@ private:
     void emit_jump(const DecodedInstruction& d);
     void emit_loop(const DecodedInstruction& d);
     void branch_target_to_r13(const DecodedInstruction& d);
-    void jump_if(u8 condition, i64 offset);
-    void far_jump_to(i64 offset);
-    void indirect_jump(); ///< R13 = target RIP
+    void jump_if(const Instruction& i, u8 condition);
+    /// Whether the target of a direct branch could be one that the processor refuses.
+    [[nodiscard]] bool needs_site(i64 offset) const {
+        return m_mode.has(Mode::single) || !in_page(offset);
+    }
+    [[nodiscard]] static bool in_page(i64 offset) {
+        return offset >= 0 && offset < static_cast<i64>(page_size);
+    }
+    BranchSite& branch_site(const Instruction& i);
+    void target_to_r13(i64 offset);
+    void far_jump_to(i64 offset, const BranchSite* site);
+    void indirect_jump(const BranchSite* site); ///< R13 = target RIP; nullptr: no branch, go there
     void leave_with_offset(i64 offset);
     // stack
     void stack_address(unsigned size) { stack_lea(Xbyak::util::r13, -static_cast<int>(size)); }
@@ -77,6 +87,7 @@ private:
         u32 jump; ///< rel32 to bind to the stub
         i64 offset;
         bool polled = false; ///< also where the branch is forward
+        const BranchSite* site = nullptr;
     };
 
     Assembler m;

@@ -173,12 +173,13 @@ struct Cpu {
     u64 page_mask = ~page_offset_mask; ///< PEXT mask: non-zero iff not within one page
     u64 scratch0 = 0;      ///< value carried between the two accesses of PUSH [mem], CALL [mem] ...
     u64 branch_target = 0; ///< of an indirect CALL, while its return address is pushed
+    u64 overwritten = 0;   ///< what the return address of a CALL to another page replaced
     u64 scratch_flags = 2; ///< flags inside a flag-preserving sequence on hosts without PEXT
     u64 next_host = 0;     ///< host address at which translated code goes on after C++
     u64 next_r13 = 0,
         next_r14 = 0;     ///< its scratch registers there: page offset and host page of an access
     u64 resume_rip = 0;   ///< set by stubs that leave translated code
-    void* site = nullptr; ///< what the stub that left wants done (LinkSite)
+    void* site = nullptr; ///< what the stub that left wants done (LinkSite, BranchSite)
     u32 guest_mxcsr = 0x1f80, host_mxcsr = 0x1f80;
     u64 fault_host_pc = 0; ///< host address of an instruction that raised a host signal
     int fault_signal = 0;

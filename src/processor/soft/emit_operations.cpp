@@ -12,6 +12,34 @@ namespace h = Xbyak::util;
 
 // ---------------------------------------------------------------- plain instructions
 
+namespace {
+
+/// The alignment without which the instruction raises #GP(0) (SDM vol. 2A section 2.4, and vol. 2,
+/// CMPXCHG16B); 1: any will do.
+u8 required_alignment(const DecodedInstruction& d, unsigned size) {
+    const bool vex = d.z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+    switch (d.z.mnemonic) {
+    case ZYDIS_MNEMONIC_VMOVAPS:
+    case ZYDIS_MNEMONIC_VMOVAPD:
+    case ZYDIS_MNEMONIC_VMOVDQA:
+    case ZYDIS_MNEMONIC_VMOVNTPS:
+    case ZYDIS_MNEMONIC_VMOVNTPD:
+    case ZYDIS_MNEMONIC_VMOVNTDQ:
+    case ZYDIS_MNEMONIC_VMOVNTDQA: return static_cast<u8>(size);
+    case ZYDIS_MNEMONIC_MOVUPS:
+    case ZYDIS_MNEMONIC_MOVUPD:
+    case ZYDIS_MNEMONIC_MOVDQU:
+    case ZYDIS_MNEMONIC_LDDQU:
+    case ZYDIS_MNEMONIC_PCMPESTRI:
+    case ZYDIS_MNEMONIC_PCMPESTRM:
+    case ZYDIS_MNEMONIC_PCMPISTRI:
+    case ZYDIS_MNEMONIC_PCMPISTRM: return 1;
+    default: return !vex && size == 16 ? 16 : 1;
+    }
+}
+
+} // namespace
+
 void BlockEmitter::emit_pass(const DecodedInstruction& d) {
     const ZydisDecodedOperand* memory = d.memory();
     if (memory == nullptr) {
@@ -26,6 +54,7 @@ void BlockEmitter::emit_pass(const DecodedInstruction& d) {
     emit_address(d.compact, true);
     AccessSite& site = begin_access(d.compact, size, reads(*memory) || !writes(*memory),
                                     writes(*memory), d.compact.segment == seg_ss);
+    site.alignment = required_alignment(d, size);
     operate(d, HostMemory::page_and_offset);
     end_access(site);
 }

@@ -17,41 +17,55 @@ void BlockEmitter::leave_with_offset(i64 offset) {
     m.jump_to(m_thunks.dispatch_offset);
 }
 
-void BlockEmitter::go_to(i64 offset, bool polled) {
-    if (m_mode.has(Mode::single)) {
-        leave_with_offset(offset);
-        return;
-    }
-    if (offset >= 0 && offset < static_cast<i64>(page_size)) {
-        m_links.push_back({m.jump_later(), offset, polled});
-        return;
-    }
-    far_jump_to(offset);
+BranchSite& BlockEmitter::branch_site(const Instruction& i) {
+    BranchSite& site = *m_cache.allocate<BranchSite>();
+    site.page_offset = i.page_offset;
+    return site;
 }
 
-/// To an address in another page.
-void BlockEmitter::far_jump_to(i64 offset) {
+void BlockEmitter::go_to(i64 offset, bool polled, const BranchSite* site) {
+    if (!m_mode.has(Mode::single) && in_page(offset))
+        m_links.push_back({m.jump_later(), offset, polled, nullptr});
+    else
+        far_jump_to(offset, site);
+}
+
+/// R13 = RIP of a place relative to the page base. Keeps the flags.
+void BlockEmitter::target_to_r13(i64 offset) {
     m.load(h::r13, GNOMON_CPU(page_base));
     m.mov(h::r14, static_cast<u64>(offset));
     if (m_mode.has(Mode::code64))
         m.lea(h::r13, m.ptr[h::r13 + h::r14]);
     else
         m.lea(h::r13d, m.ptr[h::r13 + h::r14]);
-    indirect_jump();
 }
 
-void BlockEmitter::jump_if(u8 condition, i64 offset) {
-    m_links.push_back({m.jump_if_later(condition), offset});
+/// To an address in another page, or anywhere from a block of one instruction.
+void BlockEmitter::far_jump_to(i64 offset, const BranchSite* site) {
+    target_to_r13(offset);
+    indirect_jump(site);
 }
 
-/// Jumps to R13 = RIP, keeping the flags, by way of the fetch TLB and the page's entry table.
-void BlockEmitter::indirect_jump() {
-    if (m_mode.has(Mode::single)) {
-        m.jump_to(m_thunks.dispatch);
-        return;
-    }
-    if (!m_bmi2) {
-        m.jump_to(m_thunks.dispatch);
+void BlockEmitter::jump_if(const Instruction& i, u8 condition) {
+    const i64 target = i64{i.page_offset} + i.length + static_cast<i64>(i.immediate);
+    const BranchSite* const site = needs_site(target) ? &branch_site(i) : nullptr;
+    m_links.push_back({m.jump_if_later(condition), target, false, site});
+}
+
+/// Jumps to R13 = RIP, keeping the flags, by way of the fetch TLB and the page's entry table. What
+/// misses there leaves: whether the branch may go to its target is looked at only then, since what
+/// the TLB holds has been looked at.
+void BlockEmitter::indirect_jump(const BranchSite* site) {
+    const auto leave = [&] {
+        if (site == nullptr) {
+            m.jump_to(m_thunks.dispatch);
+            return;
+        }
+        m.mov(h::r14, reinterpret_cast<std::uintptr_t>(site));
+        m.jump_to(m_thunks.branch);
+    };
+    if (m_mode.has(Mode::single) || !m_bmi2) {
+        leave();
         return;
     }
     const TlbSet set = m_mode.set();
@@ -64,7 +78,7 @@ void BlockEmitter::indirect_jump() {
     m.db(0x65), m.pext(h::rcx, h::rcx, m.ptr[Xbyak::RegExp(std::size_t{GNOMON_CPU(page_mask)})]);
     const u32 hit = m.jrcxz_later();
     m.load(h::rcx, GNOMON_CPU(rcx_save));
-    m.jump_to(m_thunks.dispatch);
+    leave();
     m.bind_short(hit);
     m.load_indexed(h::rcx, tlb_offset(set, offsetof(Tlb, fetch_page)), h::r14);
     m.store(GNOMON_CPU(page_base), h::rcx);
@@ -106,7 +120,8 @@ void BlockEmitter::emit_jump(const DecodedInstruction& d) {
         return;
     }
     if (d.operands[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-        go_to(next + static_cast<i64>(i.immediate));
+        const i64 target = next + static_cast<i64>(i.immediate);
+        go_to(target, false, needs_site(target) ? &branch_site(i) : nullptr);
         return;
     }
     if (m_mode.set() == TlbSet::monitor) {
@@ -115,7 +130,7 @@ void BlockEmitter::emit_jump(const DecodedInstruction& d) {
         return;
     }
     branch_target_to_r13(d);
-    indirect_jump();
+    indirect_jump(&branch_site(i));
 }
 
 void BlockEmitter::emit_call(const DecodedInstruction& d) {
@@ -128,6 +143,12 @@ void BlockEmitter::emit_call(const DecodedInstruction& d) {
         return;
     }
     const bool direct = d.operands[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+    const i64 target = next + static_cast<i64>(i.immediate);
+    BranchSite* const branch = direct && !needs_site(target) ? nullptr : &branch_site(i);
+    if (branch != nullptr) {
+        branch->stack_delta = -static_cast<i32>(size);
+        branch->pushed_size = static_cast<u8>(size);
+    }
     if (!direct) {
         branch_target_to_r13(d);
         m.store(GNOMON_CPU(branch_target), h::r13);
@@ -136,7 +157,12 @@ void BlockEmitter::emit_call(const DecodedInstruction& d) {
     if (!m_mode.has(Mode::flat)) add_segment_base(seg_ss);
     AccessSite& site = begin_access(i, size, false, true, true);
     site.completes = false;
+    site.indirect_call = !direct;
     m.lea(h::r14, m.ptr[h::r14 + h::r13]);
+    if (branch != nullptr) {
+        m.mov(h::r13, m.ptr[h::r14]);
+        m.store(GNOMON_CPU(overwritten), h::r13);
+    }
     m.load(h::r13, GNOMON_CPU(page_base));
     m.lea(h::r13, m.ptr[h::r13 + static_cast<int>(next)]);
     if (size == 8)
@@ -147,11 +173,11 @@ void BlockEmitter::emit_call(const DecodedInstruction& d) {
     end_access(site);
     if (direct) {
         // Polled: the push may have left an exit to take, or have changed code.
-        go_to(next + static_cast<i64>(i.immediate), true);
+        go_to(target, true, branch);
         return;
     }
     m.load(h::r13, GNOMON_CPU(branch_target));
-    indirect_jump();
+    indirect_jump(branch);
 }
 
 void BlockEmitter::emit_return(const DecodedInstruction& d) {
@@ -172,7 +198,9 @@ void BlockEmitter::emit_return(const DecodedInstruction& d) {
         m.mov(h::r13d, m.ptr[h::r14 + h::r13]);
     stack_lea(h::r15, static_cast<int>(size) + popped);
     end_access(site);
-    indirect_jump();
+    BranchSite& branch = branch_site(i);
+    branch.stack_delta = static_cast<i32>(size) + popped;
+    indirect_jump(&branch);
 }
 
 void BlockEmitter::emit_loop(const DecodedInstruction& d) {
@@ -201,18 +229,21 @@ void BlockEmitter::emit_loop(const DecodedInstruction& d) {
     if (!wide) m.db(0x67);
     const u32 zero = m.jrcxz_later();
     restore();
+    const i64 target = next + static_cast<i64>(i.immediate);
+    BranchSite* const branch = needs_site(target) ? &branch_site(i) : nullptr;
     if (!counts) {
         m_links.push_back({m.jump_later(), next});
         m.bind_short(zero);
         restore();
-        go_to(next + static_cast<i64>(i.immediate));
+        go_to(target, false, branch);
         return;
     }
+    if (branch != nullptr) branch->counter_size = i.address_size;
     u32 flag_exit = 0;
     if (d.z.mnemonic != ZYDIS_MNEMONIC_LOOP)
         flag_exit =
             m.jump_if_later(d.z.mnemonic == ZYDIS_MNEMONIC_LOOPE ? Assembler::nz : Assembler::z);
-    m_links.push_back({m.jump_later(), next + static_cast<i64>(i.immediate)});
+    m_links.push_back({m.jump_later(), target, false, branch});
     m.bind_short(zero);
     restore();
     if (flag_exit != 0) m.bind(flag_exit);

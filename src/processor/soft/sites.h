@@ -20,8 +20,18 @@ struct AccessSite {
     bool stack = false; ///< #SS rather than #GP for a non-canonical address
     bool completes =
         true; ///< `after` is the next instruction (false: the branch of a CALL is still to come)
+    bool indirect_call = false; ///< the push of a CALL to Cpu::branch_target
+    u8 alignment = 1;           ///< #GP(0) unless the address is a multiple
     TlbSet set = TlbSet::user;
     bool code64 = true;
+};
+
+/// A taken near branch whose target may be one that the processor refuses: what C++ must undo then.
+struct BranchSite {
+    u16 page_offset = 0;  ///< of the instruction
+    i32 stack_delta = 0;  ///< what it has added to rSP
+    u8 pushed_size = 0;   ///< CALL: bytes of the return address, which replaced Cpu::overwritten
+    u8 counter_size = 0;  ///< LOOP: bytes of the counter that it has decremented
 };
 
 /// One call of a helper.

@@ -42,8 +42,18 @@ int resolve_access(Cpu& cpu, Gva address, AccessSite& site, u32 commit_thunk) {
     if (!site.code64) cpu.cb.state.rip &= 0xffffffff;
     cpu.pending.kind = Pending::Kind::none;
     const u32 size = site.size;
+    // The target of a CALL is looked at before the push.
+    if (site.indirect_call && site.code64 && !Cpu::canonical(cpu.branch_target)) {
+        cpu.raise(Vector::gp, 0);
+        return static_cast<int>(Leave::fault);
+    }
     if (!Cpu::canonical(address.value()) || !Cpu::canonical(address.value() + size - 1)) {
         cpu.raise(site.stack ? Vector::ss : Vector::gp, 0);
+        return static_cast<int>(Leave::fault);
+    }
+    // Alignment comes before paging. Where the page is at hand, the host's own instruction looks.
+    if (address.value() % site.alignment != 0) {
+        cpu.raise(Vector::gp, 0);
         return static_cast<int>(Leave::fault);
     }
 

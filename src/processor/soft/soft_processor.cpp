@@ -6,6 +6,7 @@
 #include "processor/soft/events.h"
 #include "processor/soft/host_faults.h"
 #include "processor/soft/mmu.h"
+#include "processor/soft/operands.h"
 #include "processor/soft/slow_access.h"
 #include "processor/soft/thunks.h"
 
@@ -312,6 +313,28 @@ bool SoftProcessor::deliver() {
     return true;
 }
 
+bool SoftProcessor::finish_branch() {
+    Cpu& cpu = *m_cpu;
+    RegisterBlock& s = cpu.cb.state;
+    const u64 target = cpu.resume_rip;
+    if (Cpu::canonical(target)) {
+        s.rip = target;
+        return true;
+    }
+    const BranchSite& site = *static_cast<const BranchSite*>(cpu.site);
+    s.rip = cpu.page_base + site.page_offset;
+    move_stack_pointer(cpu, static_cast<u64>(-i64{site.stack_delta}));
+    if (site.pushed_size != 0) {
+        // The return address was written there just now. Only the write buffer could be too full to
+        // take it back; then it stays, below the stack.
+        const Gva slot = cpu.linear(seg_ss, s.gpr[rsp] - site.pushed_size);
+        static_cast<void>(cpu.write(slot, &cpu.overwritten, site.pushed_size));
+    }
+    if (site.counter_size != 0) cpu.set_gpr(rcx, site.counter_size, s.gpr[rcx] + 1);
+    cpu.raise(Vector::gp, 0);
+    return false;
+}
+
 void SoftProcessor::raise_host_fault() {
     Cpu& cpu = *m_cpu;
     const auto offset = m_cache->guest_offset(static_cast<u32>(cpu.fault_host_pc));
@@ -457,7 +480,12 @@ Exit SoftProcessor::enter() {
             cb.state.rflags &= ~rflags::rf;
             if (trap && !cb.monitor_mode) raise_debug_trap(step_bit);
             return leave();
-        case Leave::host_fault: raise_host_fault(); [[fallthrough]];
+        case Leave::branch:
+            if (finish_branch()) break;
+            [[fallthrough]];
+        case Leave::host_fault:
+            if (reason == Leave::host_fault) raise_host_fault();
+            [[fallthrough]];
         case Leave::fault:
             cpu.single_step_once = step_once;
             cb.interrupt_shadow = shadow;

@@ -51,6 +51,8 @@ private:
     /// Delivers the injection; returns true if `enter` must return Cpu::exit.
     [[nodiscard]] bool deliver();
     void raise_host_fault();
+    /// After Leave::branch: goes to the target; or undoes the branch, and Cpu::pending says why.
+    [[nodiscard]] bool finish_branch();
     void link(void* site, const Target& target);
     void activate();
 

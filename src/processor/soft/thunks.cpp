@@ -42,6 +42,10 @@ public:
         m.lea(host::r13, m.ptr[host::r13 + host::r14]);
         make_leave(Leave::link);
 
+        t.branch = m.here();
+        m.store(GNOMON_CPU(site), host::r14);
+        make_leave(Leave::branch);
+
         t.host_fault = m.here();
         make_leave(Leave::host_fault);
 
