@@ -2,6 +2,7 @@
 #include "cli/application.h"
 
 #include "cli/command_line.h"
+#include "cli/confinement.h"
 #include "cli/descriptor.h"
 #include "cli/report.h"
 #include "cli/run_command.h"
@@ -27,15 +28,16 @@ Result<int> print(const std::string& text) {
 
 Result<int> act(const Invocation& invocation, const Factories& factories) {
     set_up_log(invocation.machine.log_level.value_or("warn"));
+    const Confinement confinement(!invocation.machine.no_seccomp.value_or(false));
     switch (invocation.action) {
     case Invocation::Action::print: return print(invocation.text);
-    case Invocation::Action::run: return run_command(invocation.machine, factories);
+    case Invocation::Action::run: return run_command(invocation.machine, confinement, factories);
     case Invocation::Action::trace: break;
     }
     if (invocation.trace.command.empty()) {
-        return trace_machine(invocation.machine, invocation.trace, factories);
+        return trace_machine(invocation.machine, invocation.trace, confinement, factories);
     }
-    return trace_command(invocation.machine, invocation.trace, factories);
+    return trace_command(invocation.machine, invocation.trace, confinement, factories);
 }
 
 } // namespace

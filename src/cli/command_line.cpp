@@ -17,7 +17,7 @@ namespace {
 /// complaint is one line in our own words.
 struct RawMachineOptions {
     std::string kernel, initrd, append, memory, stats, log_level, config;
-    bool no_reboot = false;
+    bool no_reboot = false, no_seccomp = false;
     u64 check_shadow = 0;
 };
 
@@ -37,6 +37,7 @@ void add_machine_options(CLI::App& app, RawMachineOptions& raw) {
     app.add_flag("--stats{text}", raw.stats)->take_last();
     app.add_option("--log-level", raw.log_level)->take_last();
     app.add_flag("--no-reboot", raw.no_reboot);
+    app.add_flag("--no-seccomp", raw.no_seccomp);
     app.add_option("--check-shadow", raw.check_shadow);
     app.add_option("--config", raw.config)->take_last();
 }
@@ -66,6 +67,7 @@ Result<MachineSettings> machine_settings(const CLI::App& app, const RawMachineOp
     if (given("--initrd")) settings.initrd = raw.initrd;
     if (given("--append")) settings.append = raw.append;
     if (given("--no-reboot")) settings.no_reboot = raw.no_reboot;
+    if (given("--no-seccomp")) settings.no_seccomp = raw.no_seccomp;
     if (given("--check-shadow")) settings.check_shadow = raw.check_shadow;
     if (given("--memory")) {
         const auto bytes = parse_memory_size(raw.memory, "--memory");

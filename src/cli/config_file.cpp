@@ -87,9 +87,10 @@ Result<> read_entry(const Entry& entry, MachineSettings& settings) {
     if (entry.name == "stats") return read_stats(entry, settings.stats);
     if (entry.name == "log-level") return read_log_level(entry, settings.log_level);
     if (entry.name == "no-reboot") return read_flag(entry, settings.no_reboot);
+    if (entry.name == "no-seccomp") return read_flag(entry, settings.no_seccomp);
     return usage_error(
         "{}:{}: there is no option '{}'; there are kernel, initrd, append, memory, stats, "
-        "log-level and no-reboot",
+        "log-level, no-reboot and no-seccomp",
         entry.path, entry.line, entry.name);
 }
 

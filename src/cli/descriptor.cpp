@@ -5,9 +5,13 @@
 #include "base/verify.h"
 
 #include <cerrno>
+#include <charconv>
 #include <csignal>
+#include <dirent.h>
 #include <fcntl.h>
+#include <memory>
 #include <poll.h>
+#include <string_view>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -57,6 +61,20 @@ void ensure_standard_descriptors() {
         // The lowest free number is taken, which is fd. Without /dev/null there is nothing to do.
         [[maybe_unused]] const int opened = ::open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY);
     }
+}
+
+std::vector<int> descriptors_beyond_the_standard_ones() {
+    std::vector<int> open;
+    const std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir("/proc/self/fd"), ::closedir);
+    if (folder == nullptr) return open;
+    while (const dirent* const entry = ::readdir(folder.get())) {
+        const std::string_view name = entry->d_name;
+        int fd = -1;
+        const auto [rest, error] = std::from_chars(name.data(), name.data() + name.size(), fd);
+        if (error != std::errc{} || rest != name.data() + name.size()) continue; // . and ..
+        if (fd > STDERR_FILENO && fd != ::dirfd(folder.get())) open.push_back(fd);
+    }
+    return open;
 }
 
 } // namespace gnomon::cli

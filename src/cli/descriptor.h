@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <thread>
+#include <vector>
 
 namespace gnomon::cli {
 
@@ -23,5 +24,8 @@ void lower_event(int event);
 /// Makes the descriptors 0, 1 and 2 exist (as /dev/null), so that no file of ours becomes one of
 /// them.
 void ensure_standard_descriptors();
+
+/// The descriptors from 3 on that are open now; none where /proc is not there to say it.
+[[nodiscard]] std::vector<int> descriptors_beyond_the_standard_ones();
 
 } // namespace gnomon::cli

@@ -12,6 +12,8 @@ Machine options:
   --append TEXT       kernel command line
   --memory SIZE       RAM, like 256M or 2G (default 512M); also -m
   --no-reboot         a reset of the guest ends Gnomon instead of starting the guest again
+  --no-seccomp        for debugging Gnomon: do without the filter that takes from its process the system
+                      calls that no machine needs
   --check-shadow N    for developers: compare the shadow tables with a strict walk of the guest's own
                       at every Nth coherency point (CR3 load, INVLPG ...); a difference ends the run
   --stats[=json]      at the end, what the machine did, on stderr

@@ -14,7 +14,9 @@ namespace gnomon::cli {
 namespace {
 
 Result<int> run_on_terminal(const MachineSettings& settings, monitor::MachineOptions options,
-                            TraceObserver* observer, const Factories& factories) {
+                            TraceObserver* observer, const Confinement& confinement,
+                            const Factories& factories) {
+    confinement.give_up_files(options.kernel);
     RunControl control;
     const TerminationSignals signals(control);
     auto console = UserConsole::open(control, true);
@@ -29,7 +31,7 @@ Result<int> run_on_terminal(const MachineSettings& settings, monitor::MachineOpt
         return observer != nullptr ? observer->finish() : Result<>{};
     };
     const auto outcome =
-        run_machine(factories, std::move(options), control, settings.stats, after_run);
+        run_machine(factories, std::move(options), confinement, control, settings.stats, after_run);
     (*console)->close();
     if (!outcome) return tl::unexpected(outcome.error());
     if (const auto status = stopped_status(control)) return *status;
@@ -42,25 +44,26 @@ Result<int> run_on_terminal(const MachineSettings& settings, monitor::MachineOpt
 
 } // namespace
 
-Result<int> run_command(const MachineSettings& settings, const Factories& factories) {
+Result<int> run_command(const MachineSettings& settings, const Confinement& confinement,
+                        const Factories& factories) {
     VERIFY(settings.kernel.has_value()); // parse_command_line sees to it
     if (const auto readable = check_readable_file(*settings.kernel, "--kernel"); !readable) {
         return tl::unexpected(readable.error());
     }
     auto options = machine_options(settings, *settings.kernel);
     if (!options) return tl::unexpected(options.error());
-    return run_on_terminal(settings, std::move(*options), nullptr, factories);
+    return run_on_terminal(settings, std::move(*options), nullptr, confinement, factories);
 }
 
 Result<int> trace_machine(const MachineSettings& machine, const TraceSettings& trace,
-                          const Factories& factories) {
+                          const Confinement& confinement, const Factories& factories) {
     auto kernel = find_kernel(machine.kernel, SearchPlaces::of_this_process());
     if (!kernel) return tl::unexpected(kernel.error());
     auto options = machine_options(machine, *kernel);
     if (!options) return tl::unexpected(options.error());
     auto observer = factories.observer({trace.options, trace.filter, *kernel});
     if (!observer) return tl::unexpected(observer.error());
-    return run_on_terminal(machine, std::move(*options), observer->get(), factories);
+    return run_on_terminal(machine, std::move(*options), observer->get(), confinement, factories);
 }
 
 } // namespace gnomon::cli

@@ -46,11 +46,14 @@ Result<monitor::MachineOptions> machine_options(const MachineSettings& settings,
 }
 
 Result<monitor::RunOutcome> run_machine(const Factories& factories, monitor::MachineOptions options,
-                                        RunControl& control,
+                                        const Confinement& confinement, RunControl& control,
                                         std::optional<StatisticsFormat> statistics,
                                         const std::function<Result<>()>& after_run) {
     auto machine = factories.machine(std::move(options));
     if (!machine) return tl::unexpected(machine.error());
+    // Its threads run, its files are read, and the guest has not run an instruction yet.
+    if (auto confined = confinement.give_up_system_calls(); !confined)
+        return tl::unexpected(confined.error());
     control.attach(machine->get());
     Result<monitor::RunOutcome> outcome = monitor::RunOutcome{};
     if (control.reason() == StopReason::none) outcome = (*machine)->run();

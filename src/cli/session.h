@@ -3,6 +3,7 @@
 /// common.
 #pragma once
 
+#include "cli/confinement.h"
 #include "cli/factories.h"
 #include "cli/input_pump.h"
 #include "cli/output_pump.h"
@@ -19,11 +20,12 @@ namespace gnomon::cli {
 [[nodiscard]] Result<monitor::MachineOptions> machine_options(const MachineSettings& settings,
                                                               std::string kernel);
 
-/// Creates the machine, runs it under `control`, and lets `after_run` (which may be empty) look at
-/// what it leaves while the machine still exists. Statistics, if asked for, go to stderr at the
-/// end.
+/// Creates the machine, takes the rest of `confinement`, runs the machine under `control`, and lets
+/// `after_run` (which may be empty) look at what it leaves while the machine still exists.
+/// Statistics, if asked for, go to stderr at the end.
 [[nodiscard]] Result<monitor::RunOutcome>
-run_machine(const Factories& factories, monitor::MachineOptions options, RunControl& control,
+run_machine(const Factories& factories, monitor::MachineOptions options,
+            const Confinement& confinement, RunControl& control,
             std::optional<StatisticsFormat> statistics, const std::function<Result<>()>& after_run);
 
 /// The exit status of a run that was ended from our side: 128 + n for a signal, 128 + SIGPIPE when

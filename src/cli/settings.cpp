@@ -17,6 +17,7 @@ void MachineSettings::complete_from(const MachineSettings& weaker) {
     complete(stats, weaker.stats);
     complete(log_level, weaker.log_level);
     complete(no_reboot, weaker.no_reboot);
+    complete(no_seccomp, weaker.no_seccomp);
     complete(check_shadow, weaker.check_shadow);
 }
 

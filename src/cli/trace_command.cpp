@@ -29,22 +29,27 @@ public:
     open(const std::optional<std::string>& path) {
         std::unique_ptr<ConsoleOutput> output(new ConsoleOutput);
         if (!path) return output;
-        int fd = STDERR_FILENO;
+        output->m_fd = STDERR_FILENO;
         if (*path != "-") {
             output->m_file = FileDescriptor(
                 ::open(path->c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666));
             if (!output->m_file) return fail("--console {}: {}", *path, std::strerror(errno));
-            fd = output->m_file.get();
+            output->m_fd = output->m_file.get();
         }
-        // The command's run does not depend on anyone reading the kernel's messages.
-        output->m_pump = std::make_unique<OutputPump>(fd, [] {});
         return output;
     }
+    /// Starts the pump's thread.
+    void start() {
+        // The command's run does not depend on anyone reading the kernel's messages.
+        if (m_fd >= 0) m_pump = std::make_unique<OutputPump>(m_fd, [] {});
+    }
+    /// nullptr if nobody wants the messages, and before `start`.
     [[nodiscard]] OutputPump* pump() { return m_pump.get(); }
 
 private:
     ConsoleOutput() = default;
     FileDescriptor m_file;
+    int m_fd = -1; ///< m_file's, stderr's, or none
     std::unique_ptr<OutputPump> m_pump;
 };
 
@@ -95,7 +100,7 @@ Result<std::vector<std::byte>> pack(const TraceSettings& trace, const SearchPlac
 } // namespace
 
 Result<int> trace_command(const MachineSettings& machine, const TraceSettings& trace,
-                          const Factories& factories) {
+                          const Confinement& confinement, const Factories& factories) {
     if (trace.terminal && ::isatty(STDIN_FILENO) == 0) {
         return usage_error("--tty: stdin is no terminal");
     }
@@ -128,6 +133,9 @@ Result<int> trace_command(const MachineSettings& machine, const TraceSettings& t
             options->initrd.size() >> 20, options->memory >> 20);
     }
 
+    // Every file is open or read, but for the kernel; no thread runs yet.
+    confinement.give_up_files(*kernel);
+    (*console_output)->start();
     RunControl control;
     const TerminationSignals signals(control);
     auto console = UserConsole::open(control, trace.terminal);
@@ -153,7 +161,7 @@ Result<int> trace_command(const MachineSettings& machine, const TraceSettings& t
         return (*observer)->finish();
     };
     const auto outcome =
-        run_machine(factories, std::move(*options), control, machine.stats, after_run);
+        run_machine(factories, std::move(*options), confinement, control, machine.stats, after_run);
     close_streams();
     if (!outcome) return tl::unexpected(outcome.error());
     if (const auto status = stopped_status(control)) return *status;

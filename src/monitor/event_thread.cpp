@@ -24,9 +24,11 @@ Result<std::unique_ptr<EventThread>> EventThread::create(std::function<void()> k
     t->m_descriptors = std::move(descriptors);
     t->m_event = FileDescriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!t->m_event) return fail("cannot create an eventfd: {}", std::strerror(errno));
-    // Signals go to the thread that runs the machine.
+    // Signals go to the thread that runs the machine, but for those that this one causes itself.
     sigset_t all, old;
     sigfillset(&all);
+    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS})
+        sigdelset(&all, fault);
     ::pthread_sigmask(SIG_BLOCK, &all, &old);
     t->m_thread = std::thread([p = t.get()] { p->loop(); });
     ::pthread_sigmask(SIG_SETMASK, &old, nullptr);

@@ -2,7 +2,7 @@
 #include "cli/command_line.h"
 
 #include "cli/help.h"
-#include "temporary_folder.h"
+#include "support/temporary_folder.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -30,7 +30,7 @@ std::string usage_complaint(std::vector<std::string> arguments) {
 TEST(CommandLine, RunTakesTheMachineOptions) {
     const auto parsed =
         parse({"run", "--kernel", "vmlinuz", "--initrd=i.img", "--append", "a b=c", "--memory",
-               "1G", "--stats=json", "--log-level", "debug", "--no-reboot"});
+               "1G", "--stats=json", "--log-level", "debug", "--no-reboot", "--no-seccomp"});
     ASSERT_TRUE(parsed) << parsed.error().message;
     EXPECT_EQ(parsed->action, Invocation::Action::run);
     const MachineSettings& machine = parsed->machine;
@@ -41,6 +41,7 @@ TEST(CommandLine, RunTakesTheMachineOptions) {
     EXPECT_EQ(machine.stats, StatisticsFormat::json);
     EXPECT_EQ(machine.log_level, "debug");
     EXPECT_EQ(machine.no_reboot, true);
+    EXPECT_EQ(machine.no_seccomp, true);
 }
 
 TEST(CommandLine, WhatIsNotSaidStaysOpen) {
@@ -98,6 +99,7 @@ TEST(CommandLine, TraceWithoutACommandIsAWholeMachine) {
     EXPECT_TRUE(parsed->trace.command.empty());
     EXPECT_TRUE(parsed->trace.options.summary);
     EXPECT_EQ(parsed->machine.initrd, "i");
+    EXPECT_EQ(parsed->machine.no_seccomp, true);
 }
 
 TEST(CommandLine, UsageErrorsSayWhatAndWhere) {
@@ -138,7 +140,7 @@ TEST(CommandLine, HelpNamesEveryOptionAndTheVersionIsAsked) {
     EXPECT_THAT(parse({"--version"})->text,
                 testing::MatchesRegex("gnomon [0-9]+\\.[0-9]+\\.[0-9]+\n"));
     for (const char* option : {"--kernel", "--initrd", "--append", "--memory", "--no-reboot",
-                               "--stats", "--log-level", "--config"}) {
+                               "--no-seccomp", "--stats", "--log-level", "--config"}) {
         EXPECT_THAT(run_help(), HasSubstr(option));
         EXPECT_THAT(trace_help(), HasSubstr(option));
     }
@@ -154,7 +156,8 @@ TEST(CommandLine, TheCommandLineWinsOverTheFile) {
     const std::string config =
         folder.file("m.toml", "kernel = \"from-file\"\nmemory = \"1G\"\n"
                               "append = \"quiet\"\nno-reboot = true\nstats = \"json\"\n"
-                              "log-level = \"info\"\ninitrd = \"i\"\n");
+                              "log-level = \"info\"\ninitrd = \"i\"\n"
+                              "no-seccomp = true\n");
     const auto parsed = parse({"run", "--memory", "256M", "--config", config, "--append", ""});
     ASSERT_TRUE(parsed) << parsed.error().message;
     EXPECT_EQ(parsed->machine.kernel, "from-file");

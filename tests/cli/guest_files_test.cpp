@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/guest_files.h"
 
-#include "temporary_folder.h"
+#include "support/temporary_folder.h"
 
 #include <elf.h>
 #include <gmock/gmock.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file The program as users run it, its machine played by fake/fake_machine.h.
-#include "child_process.h"
-#include "temporary_folder.h"
+#include "support/child_process.h"
+#include "support/temporary_folder.h"
 
 #include <algorithm>
 #include <fmt/format.h>
@@ -213,6 +213,20 @@ TEST_F(Program, SignalsStopTheMachineWithTheirStatus) {
             EXPECT_EQ(process.wait(), 128 + signal) << process.shown();
             EXPECT_FALSE(process.raw());
         }
+    }
+}
+
+TEST_F(Program, TheFilterIsInForceUnlessItIsRefused) {
+    for (const bool refused : {false, true}) {
+        std::vector<std::string> arguments{"run", "--kernel", kernel("spin")};
+        if (refused) arguments.emplace_back("--no-seccomp");
+        TerminalProcess process(command(arguments));
+        ASSERT_TRUE(process.shows("spinning"));
+        std::ifstream status(fmt::format("/proc/{}/status", process.pid()));
+        const std::string text{std::istreambuf_iterator<char>(status), {}};
+        EXPECT_THAT(text, HasSubstr(refused ? "Seccomp:\t0\n" : "Seccomp:\t2\n"));
+        process.type("\001x");
+        EXPECT_EQ(process.wait(), 0);
     }
 }
 

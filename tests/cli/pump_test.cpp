@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "child_process.h"
+#include "support/child_process.h"
 
 #include "cli/endpoints.h"
 #include "cli/input_pump.h"

@@ -55,6 +55,38 @@ balanced() {
     [ "$entered" -eq $((returned + never + progress)) ] || fail "not balanced: $line"
 }
 
+# open_input: a pipe for stdin that stays open; descriptor 7 writes to it.
+open_input() {
+    mkfifo "$work/in"
+    exec 7<>"$work/in"
+}
+# eventually REGEX: waits until the output, as one line, has it.
+eventually() {
+    local i
+    for ((i = 0; i < 1000; i++)); do
+        tr '\n' ' ' <"$work/out" | grep -qE -- "$1" && return
+        sleep 0.1
+    done
+    fail "the output still lacks: $1"
+}
+# confined PID: every thread of it has the filter and no way to privileges, and no memory is both writable and executable.
+confined() {
+    local status threads=0
+    eventually 'ready|Rebooting'
+    for status in /proc/"$1"/task/*/status; do
+        grep -qx $'NoNewPrivs:\t1' "$status" || fail "$status: new privileges"
+        grep -qx $'Seccomp:\t2' "$status" || fail "$status: no filter"
+        threads=$((threads + 1))
+    done
+    [ "$threads" -ge 3 ] || fail "only $threads threads"
+    # Descriptor 7 was inherited along with 0.
+    [ "$(find "/proc/$1/fd" -lname "$work/in" | wc -l)" -eq 1 ] || fail "an inherited descriptor is still open"
+    ! grep -E '^[0-9a-f]+-[0-9a-f]+ .wx' "/proc/$1/maps" || fail "writable and executable memory"
+    [ "$(grep -c 'memfd:gnomon-code' "/proc/$1/maps")" -eq 2 ] || fail "the code memory is not mapped twice"
+    grep -qE '^[0-9a-f]+-[0-9a-f]+ r-xs .*memfd:gnomon-code' "/proc/$1/maps" || fail "no executable code memory"
+    grep -qE '^[0-9a-f]+-[0-9a-f]+ rw-s .*memfd:gnomon-code' "/proc/$1/maps" || fail "no writable code memory"
+}
+
 # shellcheck disable=SC2016 # $ is for the guest's shell
 case $case in
 exit_status)
@@ -183,6 +215,27 @@ triple_fault)
 reset)
     run 0 --no-reboot --append 'console=ttyS0 quiet panic=1'
     in_out 'Rebooting in 1 seconds'
+    ;;
+sandbox)
+    open_input
+    "$gnomon" trace --kernel "$kernel" --busybox "$busybox" -o "$work/trace" -- sh -c 'echo ready; read line' \
+        <"$work/in" >"$work/out" 2>"$work/err" &
+    confined $!
+    echo done >&7
+    wait $! || fail "exit status $?"
+    balanced
+    ;;
+sandbox_after_reset)
+    # The panic of a kernel without a root file system resets the machine, which then starts anew.
+    open_input
+    "$gnomon" run --kernel "$kernel" --append 'console=ttyS0 quiet panic=1' \
+        <"$work/in" >"$work/out" 2>"$work/err" &
+    eventually 'Rebooting in 1 seconds.*Rebooting in 1 seconds'
+    confined $!
+    kill -TERM $!
+    status=0
+    wait $! || status=$?
+    [ "$status" -eq 143 ] || fail "exit status $status, not 143"
     ;;
 *) fail "no case $case" ;;
 esac

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "child_process.h"
+#include "support/child_process.h"
 
 #include <array>
 #include <cerrno>
@@ -13,11 +13,14 @@
 #include <thread>
 #include <unistd.h>
 
-namespace gnomon::cli::test {
+namespace gnomon::test {
 
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+/// For what shall happen; only a failure takes that long.
+constexpr std::chrono::seconds patience(100);
 
 int shell_status(int status) {
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
@@ -30,6 +33,7 @@ int shell_status(int status) {
     for (const std::string& argument : arguments)
         argv.push_back(const_cast<char*>(argument.c_str()));
     argv.push_back(nullptr);
+    ::signal(SIGPIPE, SIG_DFL); // run_program ignores it, and that would be inherited
     ::execv(argv[0], argv.data());
     ::_exit(127);
 }
@@ -57,7 +61,7 @@ void drain(FileDescriptor& fd, std::string& text) {
 } // namespace
 
 bool eventually(const std::function<bool()>& condition) {
-    const auto deadline = Clock::now() + std::chrono::seconds(10);
+    const auto deadline = Clock::now() + patience;
     while (!condition()) {
         if (Clock::now() > deadline) return false;
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
@@ -82,7 +86,7 @@ Finished run_program(const std::vector<std::string>& arguments, const std::strin
     ::fcntl(in.write_end.get(), F_SETFL, O_NONBLOCK);
     std::size_t sent = 0;
     Finished finished;
-    const auto deadline = Clock::now() + std::chrono::minutes(1);
+    const auto deadline = Clock::now() + patience;
     while (out.read_end || err.read_end) {
         if (sent == input.size()) in.write_end.reset();
         std::array<pollfd, 3> wanted{{{out.read_end.get(), POLLIN, 0},
@@ -197,4 +201,4 @@ int TerminalProcess::wait() {
     return shell_status(status);
 }
 
-} // namespace gnomon::cli::test
+} // namespace gnomon::test

@@ -8,7 +8,7 @@
 #include <gtest/gtest.h>
 #include <string>
 
-namespace gnomon::cli::test {
+namespace gnomon::test {
 
 class TemporaryFolder {
 public:
@@ -37,4 +37,4 @@ private:
     std::filesystem::path m_path;
 };
 
-} // namespace gnomon::cli::test
+} // namespace gnomon::test

@@ -12,7 +12,7 @@
 #include <termios.h>
 #include <vector>
 
-namespace gnomon::cli::test {
+namespace gnomon::test {
 
 /// What a child left. `status` is as the shell's $?: 128 and the signal's number if one killed it.
 struct Finished {
@@ -21,7 +21,8 @@ struct Finished {
     std::string err;
 };
 
-/// Runs a program with `input` on its stdin and collects its output. Kills it after a minute.
+/// Runs a program with `input` on its stdin and collects its output. Kills it when it takes far too
+/// long.
 [[nodiscard]] Finished run_program(const std::vector<std::string>& arguments,
                                    const std::string& input = "");
 
@@ -35,8 +36,10 @@ public:
     ~TerminalProcess();
 
     void type(const std::string& keys) const;
+    [[nodiscard]] pid_t pid() const { return m_pid; }
     void signal(int number) const { ::kill(m_pid, number); }
-    /// Reads what the program shows until `text` has come. @return false after ten seconds
+    /// Reads what the program shows until `text` has come. @return false when that takes far too
+    /// long
     [[nodiscard]] bool shows(const std::string& text);
     /// All that was shown so far.
     [[nodiscard]] const std::string& shown() const { return m_shown; }
@@ -45,11 +48,11 @@ public:
     [[nodiscard]] termios mode() const;
     /// Sets echo, lines and signals, as a shell does that has the terminal back.
     void set_mode_cooked() const;
-    /// Waits for the terminal to become raw, or not. @return false after ten seconds
+    /// Waits for the terminal to become raw, or not. @return false when that takes far too long
     [[nodiscard]] bool becomes_raw(bool wanted) const;
-    /// Waits until job control has stopped the program. @return false after ten seconds
+    /// Waits until job control has stopped the program. @return false when that takes far too long
     [[nodiscard]] bool stops() const;
-    /// Waits for the end. @return the status as in Finished; -1 after ten seconds
+    /// Waits for the end. @return the status as in Finished; -1 when that takes far too long
     [[nodiscard]] int wait();
     void hang_up() { m_master.reset(); }
 
@@ -62,7 +65,7 @@ private:
     std::string m_shown;
 };
 
-/// Asks again and again until it is so. @return false after ten seconds
+/// Asks again and again until it is so. @return false when that takes far too long
 [[nodiscard]] bool eventually(const std::function<bool()>& condition);
 
-} // namespace gnomon::cli::test
+} // namespace gnomon::test
