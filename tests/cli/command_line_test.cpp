@@ -99,7 +99,6 @@ TEST(CommandLine, TraceWithoutACommandIsAWholeMachine) {
     EXPECT_TRUE(parsed->trace.command.empty());
     EXPECT_TRUE(parsed->trace.options.summary);
     EXPECT_EQ(parsed->machine.initrd, "i");
-    EXPECT_EQ(parsed->machine.no_seccomp, true);
 }
 
 TEST(CommandLine, UsageErrorsSayWhatAndWhere) {
@@ -167,6 +166,7 @@ TEST(CommandLine, TheCommandLineWinsOverTheFile) {
     EXPECT_EQ(parsed->machine.stats, StatisticsFormat::json);
     EXPECT_EQ(parsed->machine.log_level, "info");
     EXPECT_EQ(parsed->machine.initrd, "i");
+    EXPECT_EQ(parsed->machine.no_seccomp, true);
 }
 
 TEST(CommandLine, ConfigFileErrorsNameFileAndLine) {
