@@ -26,9 +26,21 @@ bool colour_wanted() {
 
 } // namespace
 
+std::string one_line(std::string_view text) {
+    std::string line;
+    line.reserve(text.size());
+    for (const char c : text) {
+        if (const auto byte = static_cast<unsigned char>(c); byte < 0x20 || byte == 0x7f)
+            line += fmt::format("\\x{:02x}", byte);
+        else
+            line += c;
+    }
+    return line;
+}
+
 void report(std::string_view message) {
     const char* const name = colour_wanted() ? "\033[1mgnomon:\033[0m" : "gnomon:";
-    const std::string line = fmt::format("{} {}\n", name, message);
+    const std::string line = fmt::format("{} {}\n", name, one_line(message));
     std::fwrite(line.data(), 1, line.size(), stderr);
     std::fflush(stderr);
 }

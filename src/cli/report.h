@@ -9,7 +9,12 @@
 
 namespace gnomon::cli {
 
-/// One line "gnomon: MESSAGE". The name is in colour on a terminal, unless NO_COLOR is set.
+/// The text without what could end the line or command a terminal: ASCII control characters become
+/// \xHH. Names of files and the like come from anywhere, such as a folder that is to be packed.
+[[nodiscard]] std::string one_line(std::string_view text);
+
+/// One line "gnomon: MESSAGE". The name is in colour on a terminal, unless NO_COLOR is set; the
+/// message is printed as `one_line` gives it.
 void report(std::string_view message);
 
 /// Reports the error. @return the exit status that goes with it: 2 for usage, otherwise 1.
