@@ -32,9 +32,11 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, std::size_t size) {
     require(longer && shorter && same(*filter, *longer) && same(*filter, *shorter),
             "trace=LIST, t=LIST and LIST differ");
     const auto inverted = Filter::parse("trace=!" + list);
-    require(inverted && inverted->x86_64_numbers() == ~filter->x86_64_numbers() &&
-                inverted->i386_numbers() == ~filter->i386_numbers() &&
-                inverted->beyond() == !filter->beyond(),
+    require(inverted && inverted->beyond() == !filter->beyond(), "!LIST cannot be");
+    // i386's socketcall and ipc are in both where some of the calls behind them are in each.
+    Filter::Numbers differ = inverted->i386_numbers() ^ filter->i386_numbers();
+    differ.set(102).set(117);
+    require((inverted->x86_64_numbers() ^ filter->x86_64_numbers()).all() && differ.all(),
             "!LIST is not the complement of LIST");
     if (!list.starts_with('!')) {
         const auto repeated = Filter::parse("trace=" + list + "," + list);

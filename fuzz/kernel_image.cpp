@@ -43,15 +43,19 @@ void check_parsed(const guest::KernelImage& image) {
         return;
     }
     require(!image.segments().empty(), "an ELF image without segments");
-    u64 last_end = 0;
+    const guest::KernelImage::Segment* last = nullptr;
     bool entered = false;
     for (const auto& s : image.segments()) {
         require(within(s.file_offset, s.file_size), "a segment is not in the file");
         require(s.file_size <= s.memory_size, "a segment's file part is larger than it is");
-        require(s.physical_address >= last_end, "segments overlap or are not sorted");
-        last_end = s.physical_address + s.memory_size;
-        require(last_end >= s.physical_address, "a segment wraps");
-        entered = entered || (image.entry() >= s.physical_address && image.entry() < last_end);
+        // One may end at the end of the address space, where there is no RAM.
+        require(Gpa(s.physical_address).range_fits(s.memory_size), "a segment wraps");
+        require(last == nullptr ||
+                    (s.physical_address >= last->physical_address &&
+                     s.physical_address - last->physical_address >= last->memory_size),
+                "segments overlap or are not sorted");
+        last = &s;
+        entered = entered || image.entry() - s.physical_address < s.memory_size;
     }
     require(entered, "the entry is in no segment");
 }

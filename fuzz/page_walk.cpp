@@ -90,7 +90,7 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, std::size_t size) {
                 const auto there = linux_::walk(memory(), cr3, gva + offset);
                 if (!there || !memory().is_ram(there->address)) return false;
             }
-            return true;
+            return gva.range_fits(bytes.size());
         }();
         require(linux_::PageTableReader(memory(), cr3).read(gva, bytes) == all_there,
                 "the reader does not read what is mapped");
