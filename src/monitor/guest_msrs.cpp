@@ -12,7 +12,7 @@ constexpr u32 platform_id = 0x17, feature_control = 0x3a, spec_ctrl = 0x48, pred
               bios_sign_id = 0x8b, mtrr_cap = 0xfe, arch_capabilities = 0x10a, platform_info = 0xce,
               mcg_cap = 0x179, mcg_status = 0x17a, misc_enable = 0x1a0, mtrr_variable = 0x200,
               mtrr_fixed_64k = 0x250, mtrr_fixed_16k = 0x258, mtrr_fixed_4k = 0x268,
-              mtrr_default = 0x2ff, ia32_xss = 0xda0;
+              mtrr_default = 0x2ff;
 }
 
 constexpr u64 memory_type_valid(u64 type) {
