@@ -34,6 +34,7 @@ if [ -n "$full" ]; then tests release-full; else tests release; fi
 # The unit tests that need no translated code: what runs there is not the compiler's, and its faults are signals
 # that the sanitizers would claim.
 suites=(platform shadow trace guest_linux guest_boot system_instructions string_instructions)
-scripts/build.sh asan-ubsan "${suites[@]/#/test_}"
-tests asan-ubsan -R "^($(IFS='|'; echo "${suites[*]}"))\\."
+# Of the fuzz targets the short slices; scripts/fuzz.sh lets libFuzzer have them for longer.
+scripts/build.sh asan-ubsan "${suites[@]/#/test_}" fuzz_targets
+tests asan-ubsan -R "^($(IFS='|'; echo "${suites[*]}|fuzz"))\\."
 say "test: all passed"
