@@ -38,7 +38,7 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, std::size_t size) {
     const auto made = platform::Board::create(options, clock);
     require(made.has_value(), "the board cannot be made");
     platform::Board& board = **made;
-    const auto line = board.pci_interrupt_line(platform::layout::first_pci_gsi);
+    platform::InterruptLine line = board.pci_interrupt_line(platform::layout::first_pci_gsi);
     while (!input.empty()) {
         const u8 what = input.take<u8>();
         const unsigned cpu = what >> 7;
@@ -71,7 +71,10 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, std::size_t size) {
                 (what & 0x40) != 0 ? input.number() : 0xfee00000 | u64{input.take<u8>()} << 8));
             break;
         case 9: static_cast<void>(board.local_apic(cpu).read_msr(input.take<u16>(), value)); break;
-        case 10: board.press_power_button(); break;
+        case 10:
+            board.press_power_button();
+            line.set((what & 0x20) != 0);
+            break;
         case 11: {
             const std::array<u8, 3> bytes = {'a', what, 'b'};
             static_cast<void>(board.serial(what >> 4 & 3).receive(bytes));

@@ -61,7 +61,7 @@ inline void trace_events(Input& input, trace::Tracer& tracer, TracedMemory& memo
     std::vector<Call> calls;
     for (u64 i = 0; i < most && !input.empty(); ++i) {
         const u8 what = input.take<u8>();
-        now += input.take<u8>() << (what >> 3);
+        now += u64{input.take<u8>()} << (what >> 3);
         switch (what & 7) {
         case 0:
         case 1:
