@@ -38,6 +38,7 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, std::size_t size) {
     WireTap processor;
     platform::Pic8259Pair pair(processor.line(0));
     std::array<Written, 2> written;
+    std::array<u8, 2> raised{}; ///< inputs that were ever asserted
     const std::array<platform::BusDevice*, 2> chips = {&pair.master_ports(), &pair.slave_ports()};
     while (!input.empty()) {
         const u8 what = input.take<u8>();
@@ -55,7 +56,14 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, std::size_t size) {
         }
         case 3: make_access(pair.elcr_ports(), take_access(input, 2)); break;
         case 4:
-        case 5: pair.set_input(static_cast<unsigned>(input.below(18)), (what & 0x10) != 0); break;
+        case 5: {
+            const unsigned irq = static_cast<unsigned>(input.below(18));
+            const bool asserted = (what & 0x10) != 0;
+            pair.set_input(irq, asserted);
+            if (asserted && irq < 16 && irq != 2)
+                raised[irq / 8] |= static_cast<u8>(1U << (irq % 8));
+            break;
+        }
         default: {
             const bool was_pending = pair.pending();
             const u64 rises = processor.rises[0];
@@ -63,6 +71,12 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, std::size_t size) {
             const bool from_master = (vector & 0xf8) == written[0].base,
                        from_slave = (vector & 0xf8) == written[1].base;
             require(from_master || from_slave, "a vector is not of a base that was programmed");
+            // The input is one that has asked, or the one that stands for a request gone by.
+            const auto asked = [&](unsigned chip_number) {
+                return (vector & 7) == 7 || (raised[chip_number] >> (vector & 7) & 1) != 0;
+            };
+            require((from_master && asked(0)) || (from_slave && asked(1)),
+                    "a vector of an input that never asked");
             // Nothing to take: the spurious IR7 of the master.
             require(was_pending || vector == (written[0].base | 7),
                     "a vector without a request is not spurious");
