@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/descriptor.h"
 
+#include "base/signal_mask.h"
 #include "base/types.h"
 #include "base/verify.h"
 
 #include <cerrno>
 #include <charconv>
-#include <csignal>
 #include <dirent.h>
 #include <fcntl.h>
 #include <memory>
@@ -41,18 +41,8 @@ bool event_raised(int event) {
 }
 
 std::thread thread_without_signals(std::function<void()> body) {
-    sigset_t blocked;
-    sigset_t before;
-    ::sigfillset(&blocked);
-    for (const int signal :
-         {SIGTTIN, SIGTTOU, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS}) {
-        ::sigdelset(&blocked, signal);
-    }
-    // The new thread inherits the mask.
-    ::pthread_sigmask(SIG_SETMASK, &blocked, &before);
-    std::thread thread(std::move(body));
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    return thread;
+    const SignalsBlocked blocked;
+    return std::thread(std::move(body));
 }
 
 void ensure_standard_descriptors() {

@@ -19,6 +19,7 @@ Result<int> run_on_terminal(const MachineSettings& settings, monitor::MachineOpt
     confinement.give_up_files(options.kernel);
     RunControl control;
     const TerminationSignals signals(control);
+    const ContinueSignal continues(control);
     auto console = UserConsole::open(control, true);
     if (!console) return tl::unexpected(console.error());
     StreamEndpoint port(&(*console)->input(), &(*console)->output());

@@ -28,6 +28,16 @@ void on_termination_signal(int signal) {
     errno = error;
 }
 
+/// As signalled_control, for SIGCONT.
+std::atomic<RunControl*> continued_control = nullptr;
+
+void on_continue_signal(int) {
+    const int error = errno;
+    if (RunControl* const control = continued_control.load(); control != nullptr)
+        control->process_continued();
+    errno = error;
+}
+
 } // namespace
 
 void RunControl::attach(monitor::Machine* machine) {
@@ -52,6 +62,12 @@ void RunControl::request(StopReason reason, int signal) {
     m_stopping.fetch_sub(1);
 }
 
+void RunControl::process_continued() {
+    // attach and detach are this thread's too, so that the machine stays while it is used.
+    if (monitor::Machine* const machine = m_machine.load(); machine != nullptr)
+        machine->process_continued();
+}
+
 TerminationSignals::TerminationSignals(RunControl& control) {
     VERIFY(signalled_control.exchange(&control) == nullptr);
     for (std::size_t i = 0; i < signals.size(); i++) {
@@ -70,6 +86,20 @@ TerminationSignals::~TerminationSignals() {
     for (std::size_t i = 0; i < signals.size(); i++)
         ::sigaction(signals[i], &m_previous[i], nullptr);
     signalled_control.store(nullptr);
+}
+
+ContinueSignal::ContinueSignal(RunControl& control) {
+    VERIFY(continued_control.exchange(&control) == nullptr);
+    struct sigaction action {};
+    action.sa_handler = on_continue_signal;
+    action.sa_flags = SA_RESTART;
+    ::sigfillset(&action.sa_mask);
+    ::sigaction(SIGCONT, &action, &m_previous);
+}
+
+ContinueSignal::~ContinueSignal() {
+    ::sigaction(SIGCONT, &m_previous, nullptr);
+    continued_control.store(nullptr);
 }
 
 } // namespace gnomon::cli

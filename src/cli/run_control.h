@@ -27,6 +27,9 @@ public:
     void detach();
     /// Async-signal-safe. @param signal for StopReason::signal
     void request(StopReason reason, int signal = 0);
+    /// The process was stopped and goes on: Machine::process_continued, if a machine is attached.
+    /// For the handler of SIGCONT on the machine's thread.
+    void process_continued();
     [[nodiscard]] StopReason reason() const { return m_request.load().reason; }
     /// The signal of StopReason::signal; 0 otherwise.
     [[nodiscard]] int signal() const { return m_request.load().signal; }
@@ -57,6 +60,18 @@ public:
 private:
     static constexpr std::array signals{SIGINT, SIGTERM, SIGHUP, SIGPIPE};
     std::array<struct sigaction, signals.size()> m_previous{};
+};
+
+/// While it lives, SIGCONT tells the machine that the process was stopped. One object at a time.
+class ContinueSignal {
+public:
+    explicit ContinueSignal(RunControl& control);
+    ContinueSignal(const ContinueSignal&) = delete;
+    ContinueSignal& operator=(const ContinueSignal&) = delete;
+    ~ContinueSignal();
+
+private:
+    struct sigaction m_previous {};
 };
 
 } // namespace gnomon::cli

@@ -59,8 +59,14 @@ void on_stop_signal(int) {
     ::raise(SIGSTOP);
 }
 
-void on_continue_signal(int) {
+void on_continue_signal(int signal) {
     if (saved.active.load()) set_mode(saved.raw);
+    // The terminal is not the only one that a stop concerns.
+    const struct sigaction& other = saved.previous_continue;
+    if ((other.sa_flags & SA_SIGINFO) == 0 && other.sa_handler != SIG_DFL &&
+        other.sa_handler != SIG_IGN) {
+        other.sa_handler(signal);
+    }
 }
 
 void install(int signal, void (*handler)(int), int flags, struct sigaction* previous) {

@@ -13,9 +13,10 @@ namespace gnomon::cli {
 ///
 /// The terminal is restored by the destructor, at exit(), and before the process dies of SIGABRT,
 /// SIGQUIT or a fault of its own, as far as those signals were at their default when it was made.
-/// SIGTSTP restores it and stops; SIGCONT enters raw mode again, if in the foreground. One object
-/// at a time (VERIFYed), made and destroyed by the main thread; the handlers make signal
-/// dispositions and the saved mode necessarily state of the process.
+/// SIGTSTP restores it and stops; SIGCONT enters raw mode again, if in the foreground, and goes on
+/// to the handler that was there before. One object at a time (VERIFYed), made and destroyed by the
+/// main thread; the handlers make signal dispositions and the saved mode necessarily state of the
+/// process.
 class RawTerminal {
 public:
     /// @param fd a terminal, open for as long as the object lives.

@@ -138,6 +138,7 @@ Result<int> trace_command(const MachineSettings& machine, const TraceSettings& t
     (*console_output)->start();
     RunControl control;
     const TerminationSignals signals(control);
+    const ContinueSignal continues(control);
     auto console = UserConsole::open(control, trace.terminal);
     if (!console) return tl::unexpected(console.error());
     std::optional<WindowSizeWatch> window;

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "monitor/event_thread.h"
 
+#include "base/signal_mask.h"
+
+#include <algorithm>
 #include <cerrno>
-#include <csignal>
 #include <cstring>
 #include <ctime>
 #include <poll.h>
-#include <pthread.h>
 #include <sys/eventfd.h>
+#include <x86intrin.h>
 
 namespace gnomon::monitor {
 
@@ -18,20 +20,15 @@ u64 monotonic_ns() {
 }
 
 Result<std::unique_ptr<EventThread>> EventThread::create(std::function<void()> kick,
-                                                         std::vector<int> descriptors) {
-    std::unique_ptr<EventThread> t(new EventThread);
+                                                         std::vector<int> descriptors,
+                                                         Heartbeat& heartbeat) {
+    std::unique_ptr<EventThread> t(new EventThread(heartbeat));
     t->m_kick = std::move(kick);
     t->m_descriptors = std::move(descriptors);
     t->m_event = FileDescriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!t->m_event) return fail("cannot create an eventfd: {}", std::strerror(errno));
-    // Signals go to the thread that runs the machine, but for those that this one causes itself.
-    sigset_t all, old;
-    sigfillset(&all);
-    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS})
-        sigdelset(&all, fault);
-    ::pthread_sigmask(SIG_BLOCK, &all, &old);
+    const SignalsBlocked blocked; // they go to the thread that runs the machine
     t->m_thread = std::thread([p = t.get()] { p->loop(); });
-    ::pthread_sigmask(SIG_SETMASK, &old, nullptr);
     return t;
 }
 
@@ -60,6 +57,7 @@ void EventThread::clear_input() {
 void EventThread::loop() {
     std::vector<pollfd> fds;
     while (!m_stop) {
+        m_heartbeat.beat(__rdtsc());
         // Announced before it is used, so that whoever sets an earlier deadline now wakes us.
         const u64 deadline = m_deadline.load();
         m_sleeping_until.store(deadline);
@@ -71,11 +69,10 @@ void EventThread::loop() {
                 fds.push_back({fd, POLLIN, 0});
         timespec timeout{};
         const u64 now = monotonic_ns();
-        const u64 wait = deadline > now ? deadline - now : 0;
+        const u64 wait = deadline > now ? std::min(deadline - now, Heartbeat::interval_ns) : 0;
         timeout.tv_sec = static_cast<time_t>(wait / 1'000'000'000);
         timeout.tv_nsec = static_cast<long>(wait % 1'000'000'000);
-        const int ready =
-            ::ppoll(fds.data(), fds.size(), deadline == never ? nullptr : &timeout, nullptr);
+        const int ready = ::ppoll(fds.data(), fds.size(), &timeout, nullptr);
         if (ready > 0) {
             if ((fds[0].revents & POLLIN) != 0) {
                 u64 count = 0;

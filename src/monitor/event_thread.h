@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file The thread that interrupts a running processor: at a deadline, or when a descriptor
-/// becomes readable.
+/// becomes readable. It also beats time, so that a stop of the process is noticed.
 ///
 /// It only kicks; all work is done by the thread that runs the machine. A later deadline costs that
 /// thread nothing, an earlier one a write to an eventfd.
@@ -9,6 +9,7 @@
 #include "base/file_descriptor.h"
 #include "base/result.h"
 #include "base/types.h"
+#include "monitor/heartbeat.h"
 
 #include <atomic>
 #include <functional>
@@ -23,9 +24,9 @@ public:
     static constexpr u64 never = ~u64{0};
 
     /// @param kick called from the thread; must be safe there. @param descriptors watched for
-    /// input.
-    [[nodiscard]] static Result<std::unique_ptr<EventThread>> create(std::function<void()> kick,
-                                                                     std::vector<int> descriptors);
+    /// input. @param heartbeat beats in the thread; outlives it.
+    [[nodiscard]] static Result<std::unique_ptr<EventThread>>
+    create(std::function<void()> kick, std::vector<int> descriptors, Heartbeat& heartbeat);
     EventThread(const EventThread&) = delete;
     EventThread& operator=(const EventThread&) = delete;
     ~EventThread();
@@ -37,10 +38,11 @@ public:
     void clear_input();
 
 private:
-    EventThread() = default;
+    explicit EventThread(Heartbeat& heartbeat) : m_heartbeat(heartbeat) {}
     void loop();
     void wake();
 
+    Heartbeat& m_heartbeat;
     std::function<void()> m_kick;
     std::vector<int> m_descriptors;
     FileDescriptor m_event;

@@ -2,6 +2,7 @@
 #include "monitor/interposer.h"
 
 #include "base/canonical.h"
+#include "base/signal_mask.h"
 #include "base/verify.h"
 
 #include <bit>
@@ -22,12 +23,14 @@ enum Hook : unsigned { hook_return, hook_exit, hook_signal };
 
 } // namespace
 
-KernelKnowledge::KernelKnowledge(const guest::KernelImage& image)
-    : m_future(std::async(std::launch::async, [&image]() -> Result<linux_::KernelInfo> {
+KernelKnowledge::KernelKnowledge(const guest::KernelImage& image) {
+    const SignalsBlocked blocked; // they go to the thread that runs the machine
+    m_future = std::async(std::launch::async, [&image]() -> Result<linux_::KernelInfo> {
                    const auto vmlinux = guest::extract_vmlinux(image);
                    if (!vmlinux) return tl::unexpected(vmlinux.error());
                    return linux_::KernelInfo::from_vmlinux(*vmlinux);
-               }).share()) {}
+               }).share();
+}
 
 Interposer::Interposer(ControlBlock& block, const GuestMemory& memory, ShadowMmu& shadow,
                        const platform::Clock& clock, SystemCallObserver& observer,

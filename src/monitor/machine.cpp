@@ -13,7 +13,7 @@ namespace {
 class RebootingMachine final : public Machine {
 public:
     RebootingMachine(MachineOptions options, guest::KernelImage kernel)
-        : m_resources{std::move(options), std::move(kernel), nullptr, {}, false} {
+        : m_resources{std::move(options), std::move(kernel)} {
         if (m_resources.options.observer != nullptr)
             m_resources.knowledge = std::make_shared<KernelKnowledge>(m_resources.kernel);
     }
@@ -45,6 +45,15 @@ public:
         m_stopping.fetch_add(1);
         if (VirtualMachine* vm = m_running.load()) vm->kick();
         m_stopping.fetch_sub(1);
+    }
+
+    void process_continued() override {
+        // The same thread builds and ends lives, so that this one stays while it is used.
+        if (VirtualMachine* vm = m_running.load()) {
+            vm->process_continued();
+        } else {
+            m_resources.skip_stopped_time(0);
+        }
     }
 
     [[nodiscard]] std::string statistics_json() const override {

@@ -62,6 +62,10 @@ public:
     [[nodiscard]] virtual Result<RunOutcome> run() = 0;
     /// Makes `run` return with RunEnd::stopped soon. Async-signal-safe; any thread.
     virtual void stop() = 0;
+    /// The process was stopped (SIGSTOP and the like) and goes on: the guest's clocks leave the
+    /// time between out. For the handler of SIGCONT, on the thread that runs the machine, so that
+    /// the guest sees no clock before it is set. Async-signal-safe.
+    virtual void process_continued() = 0;
     /// Statistics as a flat JSON object's text, for --stats.
     [[nodiscard]] virtual std::string statistics_json() const = 0;
 

@@ -13,6 +13,7 @@
 #include <ctime>
 #include <poll.h>
 #include <sys/random.h>
+#include <x86intrin.h>
 
 namespace gnomon::monitor {
 
@@ -87,7 +88,6 @@ Result<> VirtualMachine::build() {
     cb.ram_base = m_memory->base();
     cb.ram_low_size = m_memory->low_size();
     cb.ram_high_size = m_memory->high_size();
-    cb.tsc_offset = m_resources.clock.tsc_offset();
     m_cpuid = guest_cpuid(m_resources.clock.tsc_hz(), 0);
     cb.cpuid = m_cpuid.data();
     cb.cpuid_count = static_cast<u32>(m_cpuid.size());
@@ -100,8 +100,8 @@ Result<> VirtualMachine::build() {
         m_interposer = std::move(*interposer);
     }
 
-    auto events =
-        EventThread::create([p = m_processor.get()] { p->kick(); }, std::move(descriptors));
+    auto events = EventThread::create([p = m_processor.get()] { p->kick(); },
+                                      std::move(descriptors), m_resources.heartbeat);
     if (!events) return tl::unexpected(events.error());
     m_events = std::move(*events);
     return {};
@@ -154,6 +154,7 @@ Result<RunOutcome> VirtualMachine::run() {
         if (end == RunEnd::triple_fault) outcome.processor_state = state_text();
         return outcome;
     };
+    set_tsc_offset();
     for (;;) {
         if (m_resources.stop.load()) return ended(RunEnd::stopped);
         if (const auto request = m_board->power_request())
@@ -455,12 +456,37 @@ bool VirtualMachine::write_msr(u32 index, u64 value) {
     case msr_tsc:
     case msr_tsc_adjust:
         m_tsc_adjust = index == msr_tsc ? value - m_resources.clock.tsc() : value;
-        cb.tsc_offset = m_resources.clock.tsc_offset() + m_tsc_adjust;
+        set_tsc_offset();
         m_board->local_apic(0).set_tsc_adjust(m_tsc_adjust);
         m_board_touched = true;
         return true;
     default: return m_msrs.write(index, value);
     }
+}
+
+// ---------------------------------------------------------------- the process stops and goes on
+
+void MachineResources::skip_stopped_time(u64 tsc_read) {
+    if (const auto since = heartbeat.stopped_since(__rdtsc()))
+        clock.skip(std::max(*since, tsc_read));
+}
+
+void VirtualMachine::process_continued() {
+    ControlBlock& cb = m_processor->control_block();
+    m_resources.skip_stopped_time(std::atomic_ref(cb.tsc_read).load(std::memory_order_relaxed));
+    set_tsc_offset();
+}
+
+/// The guest's TSC from the clock and what the guest has added itself. The handler of SIGCONT may
+/// come in between and do the same.
+void VirtualMachine::set_tsc_offset() {
+    const std::atomic_ref offset(m_processor->control_block().tsc_offset);
+    u64 clock = 0;
+    do {
+        clock = m_resources.clock.tsc_offset();
+        offset.store(clock + m_tsc_adjust, std::memory_order_relaxed);
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+    } while (clock != m_resources.clock.tsc_offset());
 }
 
 // ---------------------------------------------------------------- idling

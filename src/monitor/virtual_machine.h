@@ -6,6 +6,7 @@
 #include "guest/boot/kernel_image.h"
 #include "monitor/event_thread.h"
 #include "monitor/guest_msrs.h"
+#include "monitor/heartbeat.h"
 #include "monitor/interposer.h"
 #include "monitor/machine.h"
 #include "monitor/shadow/shadow_mmu.h"
@@ -23,9 +24,15 @@ namespace gnomon::monitor {
 struct MachineResources {
     MachineOptions options;
     guest::KernelImage kernel;
-    std::shared_ptr<KernelKnowledge> knowledge; ///< null without an observer
-    platform::HostClock clock;
+    std::shared_ptr<KernelKnowledge> knowledge{}; ///< null without an observer
+    platform::HostClock clock{};
+    Heartbeat heartbeat{clock.tsc_hz()};
     std::atomic<bool> stop = false;
+
+    /// After SIGCONT: takes the time during which the process was stopped out of the clock.
+    /// Async-signal-safe, on the machine's thread.
+    /// @param tsc_read host TSC when the guest last read its own: its time does not go backwards.
+    void skip_stopped_time(u64 tsc_read);
 };
 
 /// Counts of exits and the work behind them.
@@ -48,6 +55,8 @@ public:
     [[nodiscard]] Result<RunOutcome> run();
     /// Makes `run` look at MachineResources::stop. Async-signal-safe.
     void kick() { m_processor->kick(); }
+    /// As Machine::process_continued.
+    void process_continued();
     [[nodiscard]] std::string statistics_json() const;
 
 private:
@@ -72,6 +81,7 @@ private:
     // events
     void prepare_events();
     void update_deadline();
+    void set_tsc_offset();
     void pump_serial();
     [[nodiscard]] std::string state_text() const;
     [[nodiscard]] Result<> check_shadow();

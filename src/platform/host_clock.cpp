@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "platform/host_clock.h"
 
+#include <algorithm>
 #include <cpuid.h>
 #include <ctime>
 #include <limits>
@@ -85,23 +86,26 @@ HostClock::HostClock() : HostClock(host_tsc_hz()) {}
 
 HostClock::HostClock(u64 tsc_hz) : m_rate(tsc_hz), m_offset(u64{0} - __rdtsc()) {}
 
-u64 HostClock::tsc() const { return m_paused ? m_paused_tsc : __rdtsc() + m_offset; }
+u64 HostClock::tsc() const {
+    for (;;) {
+        const u64 offset = tsc_offset();
+        const u64 host = __rdtsc();
+        m_read.store(host, std::memory_order_relaxed);
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+        // A handler that skipped time meanwhile did not know of this reading.
+        if (tsc_offset() == offset) return host + offset;
+    }
+}
 
 u64 HostClock::now_ns() const {
     // TickRate::ns rounds up; time that has passed must be rounded down.
     return static_cast<u64>(static_cast<unsigned __int128>(tsc()) * ns_per_second / m_rate.hz());
 }
 
-void HostClock::pause() {
-    if (m_paused) return;
-    m_paused_tsc = tsc();
-    m_paused = true;
-}
-
-void HostClock::resume() {
-    if (!m_paused) return;
-    m_offset = m_paused_tsc - __rdtsc();
-    m_paused = false;
+void HostClock::skip(u64 since) {
+    const u64 from = std::max(since, m_read.load(std::memory_order_relaxed));
+    const u64 now = __rdtsc();
+    if (now > from) m_offset.fetch_sub(now - from, std::memory_order_relaxed);
 }
 
 } // namespace gnomon::platform

@@ -4,11 +4,13 @@
 
 #include "platform/clock.h"
 
+#include <atomic>
+
 namespace gnomon::platform {
 
 /// Guest TSC = host TSC + tsc_offset(), modulo 2^64, so that a processor can run RDTSC without an
 /// exit. Starts running at TSC 0. Needs an invariant TSC that is the same on all processors of the
-/// host. Threads: reading is safe from any thread while no thread pauses or resumes.
+/// host. Threads: one, and `skip` also from a signal handler on it.
 class HostClock final : public Clock {
 public:
     /// Finds the host's TSC frequency; takes about 10 ms where the host does not state it.
@@ -20,20 +22,19 @@ public:
     [[nodiscard]] u64 tsc() const override;
     [[nodiscard]] u64 tsc_hz() const override { return m_rate.hz(); }
 
-    /// What to add to the host's TSC. Changes with every pause, and means nothing while paused.
-    [[nodiscard]] u64 tsc_offset() const { return m_offset; }
+    /// What to add to the host's TSC. Changes with every `skip`.
+    [[nodiscard]] u64 tsc_offset() const { return m_offset.load(std::memory_order_relaxed); }
 
-    [[nodiscard]] bool paused() const { return m_paused; }
-    /// The guest's clocks stop. Pausing twice is pausing once.
-    void pause();
-    /// The guest's clocks go on from where they stopped.
-    void resume();
+    /// The guest's clocks have stood still since the host's TSC was `since`, or since they were
+    /// last read if that was later: they never go backwards. Async-signal-safe; a reading that it
+    /// interrupts shows the time after it.
+    void skip(u64 since);
 
 private:
     TickRate m_rate;
-    u64 m_offset;
-    u64 m_paused_tsc = 0;
-    bool m_paused = false;
+    std::atomic<u64> m_offset;
+    mutable std::atomic<u64> m_read = 0; ///< host TSC of the last reading
+    static_assert(std::atomic<u64>::is_always_lock_free);
 };
 
 /// The frequency of the host's TSC in Hz: what CPUID states (leaf 0x15 on bare metal, leaf

@@ -96,7 +96,10 @@ struct ControlBlock {
     u64 io_data = 0;
 
     // --- what the guest is shown ---
-    u64 tsc_offset = 0; ///< guest TSC = host TSC + offset
+    /// Guest TSC = host TSC + offset. A signal handler on the thread that calls `enter` may change
+    /// it at any time (std::atomic_ref); what the guest reads is then of before or after.
+    u64 tsc_offset = 0;
+    u64 tsc_read = 0; ///< host TSC when the guest last read its own; for the same handler
     const CpuidLeaf* cpuid = nullptr;
     u32 cpuid_count = 0;
 };

@@ -285,6 +285,7 @@ TEST_F(Terminal, RestoredWhileStoppedAndRawAgainAfterwards) {
     EXPECT_FALSE(process.raw());
     process.signal(SIGCONT);
     EXPECT_TRUE(process.becomes_raw(true));
+    EXPECT_TRUE(process.shows("continued")) << "the machine has heard of it";
 
     // SIGSTOP leaves no chance to restore; a shell sets its own mode then, which SIGCONT undoes.
     process.signal(SIGSTOP);

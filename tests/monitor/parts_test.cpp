@@ -28,10 +28,11 @@ constexpr u64 millisecond = 1'000'000;
 class EventThreadTest : public testing::Test {
 protected:
     void start(std::vector<int> descriptors = {}) {
-        auto made = EventThread::create([this] { ++kicks; }, std::move(descriptors));
+        auto made = EventThread::create([this] { ++kicks; }, std::move(descriptors), heartbeat);
         ASSERT_TRUE(made) << made.error().message;
         events = std::move(*made);
     }
+    Heartbeat heartbeat{1'000'000'000};
     std::atomic<unsigned> kicks = 0;
     std::unique_ptr<EventThread> events;
 };

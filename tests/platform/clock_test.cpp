@@ -37,19 +37,38 @@ TEST(HostClock, TscIsTheHostsWithAnOffset) {
     EXPECT_LE(shown, after);
 }
 
-TEST(HostClock, StandsStillWhilePaused) {
-    HostClock clock(1'000'000'000);
-    clock.pause();
-    const u64 paused = clock.tsc();
-    const u64 host = __rdtsc();
-    while (__rdtsc() - host < 5'000'000) {
+/// Lets the host's TSC go on.
+void wait_ticks(u64 ticks) {
+    const u64 begin = __rdtsc();
+    while (__rdtsc() - begin < ticks) {
     }
-    EXPECT_EQ(clock.tsc(), paused);
-    EXPECT_EQ(clock.now_ns(), paused);
-    clock.pause();
-    clock.resume();
-    EXPECT_LT(clock.tsc() - paused, 5'000'000U) << "the pause is not made up for";
+}
+
+TEST(HostClock, SkipsTheTimeSinceAMoment) {
+    HostClock clock(1'000'000'000);
+    const u64 shown = clock.tsc();
+    const u64 offset = clock.tsc_offset();
+    wait_ticks(1'000'000);
+    const u64 since = __rdtsc();
+    wait_ticks(50'000'000);
+    const u64 before = __rdtsc();
+    clock.skip(since);
+    const u64 after = __rdtsc();
+    EXPECT_GE(offset - clock.tsc_offset(), before - since);
+    EXPECT_LE(offset - clock.tsc_offset(), after - since);
+    EXPECT_GE(clock.tsc(), shown + 1'000'000) << "what came before the moment counts";
     EXPECT_EQ(clock.tsc_hz(), 1'000'000'000U);
+}
+
+TEST(HostClock, NeverGoesBackwards) {
+    HostClock clock(1'000'000'000);
+    const u64 since = __rdtsc();
+    wait_ticks(5'000'000);
+    const u64 shown = clock.tsc();
+    clock.skip(since); // as if the clock had not been read in between
+    EXPECT_GE(clock.tsc(), shown);
+    clock.skip(~u64{0});
+    EXPECT_GE(clock.tsc(), shown);
 }
 
 TEST(HostClock, FrequencyAgreesWithTheHostsTime) {

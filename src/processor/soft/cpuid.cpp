@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "processor/soft/cpuid.h"
 
+#include <atomic>
 #include <span>
 #include <x86intrin.h>
 
@@ -23,6 +24,17 @@ u64 supported_xcr0(const ControlBlock& cb) {
     return shown & (xcr0::x87 | xcr0::sse | xcr0::avx);
 }
 
-u64 guest_tsc(const ControlBlock& cb) { return __rdtsc() + cb.tsc_offset; }
+u64 guest_tsc(ControlBlock& cb) {
+    const std::atomic_ref offset(cb.tsc_offset);
+    const std::atomic_ref read(cb.tsc_read);
+    for (;;) {
+        const u64 before = offset.load(std::memory_order_relaxed);
+        const u64 host = __rdtsc();
+        read.store(host, std::memory_order_relaxed);
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+        // A handler that changed the offset meanwhile did not know of this reading.
+        if (offset.load(std::memory_order_relaxed) == before) return host + before;
+    }
+}
 
 } // namespace gnomon::processor::soft

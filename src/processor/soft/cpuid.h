@@ -36,6 +36,6 @@ inline constexpr CpuidFeature vme{1, &CpuidLeaf::edx, 1}, de{1, &CpuidLeaf::edx,
 [[nodiscard]] u64 supported_xcr0(const ControlBlock& cb);
 
 /// The guest's time-stamp counter now.
-[[nodiscard]] u64 guest_tsc(const ControlBlock& cb);
+[[nodiscard]] u64 guest_tsc(ControlBlock& cb);
 
 } // namespace gnomon::processor::soft

@@ -80,6 +80,7 @@ public:
     }
 
     void stop() override { m_stopped.store(true); }
+    void process_continued() override { m_continued.store(true); }
     std::string statistics_json() const override { return R"({"exits":12,"policy":"traced"})"; }
 
 private:
@@ -109,6 +110,7 @@ private:
         transmit(0, "echo\n");
         while (!m_stopped.load()) {
             const std::string text = received(0, 20);
+            if (m_continued.exchange(false)) transmit(0, "continued\n");
             transmit(0, upper(text));
             if (text.find('q') != std::string::npos) return RunOutcome{RunEnd::power_off, ""};
         }
@@ -151,6 +153,7 @@ private:
     std::string m_part;
     int m_argument = 0;
     std::atomic<bool> m_stopped = false;
+    std::atomic<bool> m_continued = false;
 };
 
 } // namespace
