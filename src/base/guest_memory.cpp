@@ -20,10 +20,10 @@ GuestMemory::~GuestMemory() {
 
 Result<GuestMemory> GuestMemory::create(u64 bytes) {
     if (bytes < (u64{1} << 20) || bytes % page_size != 0 ||
-        bytes > (u64{1} << (guest_physical_bits - 1)))
+        bytes > (u64{1} << guest_physical_bits) - (ram_high_base - ram_low_limit))
         return usage_error(
             "guest memory of {} bytes: it must be a multiple of 4 KiB, at least 1 MiB and at "
-            "most 512 GiB; choose another --memory",
+            "most 1023 GiB; choose another --memory",
             bytes);
     FileDescriptor fd(::memfd_create("gnomon-ram", MFD_CLOEXEC));
     if (!fd) return fail("cannot create guest memory (memfd_create): {}", std::strerror(errno));

@@ -16,9 +16,8 @@ namespace {
 /// The options as text: CLI11 finds them, and the functions below check them, so that every
 /// complaint is one line in our own words.
 struct RawMachineOptions {
-    std::string kernel, initrd, append, memory, stats, log_level, config;
+    std::string kernel, initrd, append, memory, stats, log_level, check_shadow, config;
     bool no_reboot = false, no_seccomp = false;
-    u64 check_shadow = 0;
 };
 
 struct RawTraceOptions {
@@ -38,7 +37,7 @@ void add_machine_options(CLI::App& app, RawMachineOptions& raw) {
     app.add_option("--log-level", raw.log_level)->take_last();
     app.add_flag("--no-reboot", raw.no_reboot);
     app.add_flag("--no-seccomp", raw.no_seccomp);
-    app.add_option("--check-shadow", raw.check_shadow);
+    app.add_option("--check-shadow", raw.check_shadow)->take_last();
     app.add_option("--config", raw.config)->take_last();
 }
 
@@ -60,6 +59,16 @@ void add_trace_options(CLI::App& app, RawTraceOptions& raw) {
     app.add_flag("--tty", raw.terminal);
 }
 
+Result<u32> parse_count(const std::string& text, const char* option) {
+    u32 value = 0;
+    const char* const end = text.data() + text.size();
+    const auto [rest, error] = std::from_chars(text.data(), end, value);
+    if (text.empty() || rest != end || error != std::errc{}) {
+        return usage_error("{} '{}': a number from 0 to {} is needed", option, text, ~u32{0});
+    }
+    return value;
+}
+
 Result<MachineSettings> machine_settings(const CLI::App& app, const RawMachineOptions& raw) {
     MachineSettings settings;
     const auto given = [&](const char* name) { return app.count(name) > 0; };
@@ -68,7 +77,11 @@ Result<MachineSettings> machine_settings(const CLI::App& app, const RawMachineOp
     if (given("--append")) settings.append = raw.append;
     if (given("--no-reboot")) settings.no_reboot = raw.no_reboot;
     if (given("--no-seccomp")) settings.no_seccomp = raw.no_seccomp;
-    if (given("--check-shadow")) settings.check_shadow = raw.check_shadow;
+    if (given("--check-shadow")) {
+        const auto interval = parse_count(raw.check_shadow, "--check-shadow");
+        if (!interval) return tl::unexpected(interval.error());
+        settings.check_shadow = *interval;
+    }
     if (given("--memory")) {
         const auto bytes = parse_memory_size(raw.memory, "--memory");
         if (!bytes) return tl::unexpected(bytes.error());
@@ -93,16 +106,6 @@ Result<MachineSettings> machine_settings(const CLI::App& app, const RawMachineOp
         settings.complete_from(*file);
     }
     return settings;
-}
-
-Result<u32> parse_count(const std::string& text, const char* option) {
-    u32 value = 0;
-    const char* const end = text.data() + text.size();
-    const auto [rest, error] = std::from_chars(text.data(), end, value);
-    if (text.empty() || rest != end || error != std::errc{}) {
-        return usage_error("{} '{}': a number from 0 to {} is needed", option, text, ~u32{0});
-    }
-    return value;
 }
 
 /// -e's qualifiers as strace has them: "trace=LIST", its short form "t=LIST", or a bare LIST. The
@@ -162,10 +165,28 @@ Result<TraceSettings> trace_settings(const CLI::App& app, const RawTraceOptions&
     return settings;
 }
 
+/// The name by which the user gave the option that CLI11 calls `name`: of -o and --output, say, the
+/// one in `arguments`.
+std::string typed_name(const CLI::App& app, const std::string& name,
+                       std::span<const std::string> arguments) {
+    const CLI::Option* const option = app.get_option_no_throw(name);
+    if (option == nullptr) return name;
+    std::string typed = name;
+    for (const std::string& argument : arguments) {
+        for (const std::string& letter : option->get_snames())
+            if (argument == "-" + letter) typed = argument;
+    }
+    return typed;
+}
+
 /// CLI11's complaint as one line.
-Error complaint(const CLI::ParseError& error, const char* command) {
-    std::string text = error.what();
-    std::replace(text.begin(), text.end(), '\n', ' ');
+Error complaint(const CLI::ParseError& error, const CLI::App& app, const char* command,
+                std::span<const std::string> arguments) {
+    const std::string text = error.what();
+    if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr) {
+        const std::string name = typed_name(app, text.substr(0, text.find(':')), arguments);
+        return Error{fmt::format("{} needs a value; see gnomon {}--help", name, command), true};
+    }
     return Error{fmt::format("{}; see gnomon {}--help", text, command), true};
 }
 
@@ -226,7 +247,8 @@ Result<Invocation> parse_command_line(std::span<const std::string> arguments) {
                        : trace->parsed() ? trace_help()
                                          : general_help());
     } catch (const CLI::ParseError& error) {
-        return tl::unexpected(complaint(error, chosen()));
+        return tl::unexpected(
+            complaint(error, trace->parsed() ? *trace : *run, chosen(), arguments));
     }
 
     for (const CLI::App* part :

@@ -4,6 +4,7 @@
 #include "base/guest_memory.h"
 
 #include <charconv>
+#include <sys/sysinfo.h>
 
 namespace gnomon::cli {
 
@@ -60,6 +61,15 @@ Result<u64> parse_memory_size(std::string_view text, std::string_view what) {
     // Saturated rather than wrapped: any such size is refused as too large.
     const u64 bytes = out_of_range || number > (~u64{0} >> shift) ? ~u64{0} : number << shift;
     return check_memory_size(bytes, text, what);
+}
+
+Result<> check_host_memory(u64 bytes) {
+    struct sysinfo host {};
+    if (::sysinfo(&host) != 0) return {};
+    const u64 available = (u64{host.totalram} + host.totalswap) * host.mem_unit;
+    if (bytes <= available) return {};
+    return fail("--memory {}M: the host has no more than {}M; choose a smaller --memory",
+                bytes >> 20, available >> 20);
 }
 
 } // namespace gnomon::cli

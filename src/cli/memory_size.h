@@ -23,4 +23,8 @@ inline constexpr u64 largest_memory = (u64{1} << 40) - (u64{1} << 30);
 [[nodiscard]] Result<u64> check_memory_size(u64 bytes, std::string_view shown,
                                             std::string_view what);
 
+/// Whether the host has that much, RAM and swap together. A guest with more would run until it uses
+/// it, and then be killed.
+[[nodiscard]] Result<> check_host_memory(u64 bytes);
+
 } // namespace gnomon::cli

@@ -24,7 +24,7 @@ constexpr std::size_t terminal_chunk = 256;
 
 } // namespace
 
-OutputPump::OutputPump(int fd, std::function<void()> on_closed)
+OutputPump::OutputPump(int fd, std::function<void(int error)> on_closed)
     : m_fd(fd), m_abandon(make_event()), m_chunk(PIPE_BUF), m_on_closed(std::move(on_closed)) {
     struct stat status {};
     if (::fstat(fd, &status) == 0) {
@@ -85,39 +85,40 @@ void OutputPump::work() {
         block.swap(m_pending);
         m_writing = true;
         lock.unlock();
-        const bool written = write_all(block);
+        const int error = write_all(block);
         lock.lock();
         m_writing = false;
         m_changed.notify_all();
-        if (written) continue;
+        if (error == 0) continue;
         m_closed = true;
         m_pending.clear();
         lock.unlock();
-        if (!event_raised(m_abandon.get())) m_on_closed();
+        if (!event_raised(m_abandon.get())) m_on_closed(error);
         return;
     }
 }
 
-bool OutputPump::write_all(std::span<const std::byte> data) {
+/// @return 0, or errno
+int OutputPump::write_all(std::span<const std::byte> data) {
     while (!data.empty()) {
-        if (!wait_writable()) return false;
+        if (const int error = wait_writable(); error != 0) return error;
         const std::size_t size = std::min(data.size(), m_chunk);
         const ssize_t done = m_socket ? ::send(m_fd, data.data(), size, MSG_DONTWAIT | MSG_NOSIGNAL)
                                       : ::write(m_fd, data.data(), size);
         if (done < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-        if (done < 0) return false;
+        if (done < 0) return errno;
         data = data.subspan(static_cast<std::size_t>(done));
     }
-    return true;
+    return 0;
 }
 
-/// @return false when the rest is to be abandoned, or the wait is of no use
-bool OutputPump::wait_writable() const {
+/// @return 0, or errno when the wait is of no use; ECANCELED when the rest is to be abandoned
+int OutputPump::wait_writable() const {
     pollfd wanted[] = {{m_fd, POLLOUT, 0}, {m_abandon.get(), POLLIN, 0}};
     while (::poll(wanted, 2, -1) < 0) {
-        if (errno != EINTR) return false;
+        if (errno != EINTR) return errno;
     }
-    return (wanted[1].revents & POLLIN) == 0;
+    return (wanted[1].revents & POLLIN) == 0 ? 0 : ECANCELED;
 }
 
 } // namespace gnomon::cli

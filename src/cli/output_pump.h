@@ -23,9 +23,10 @@ public:
     static constexpr std::size_t capacity = std::size_t{64} << 10;
 
     /// @param fd stays the caller's, open until this object is destroyed.
-    /// @param on_closed called once, by the pump's thread, when nobody can read the output any more
-    /// (a closed pipe, a terminal that hung up, a full disk); what comes after is discarded.
-    OutputPump(int fd, std::function<void()> on_closed);
+    /// @param on_closed called once, by the pump's thread, with errno when nothing can be written
+    /// any more (a closed pipe, a terminal that hung up, a full disk); what comes after is
+    /// discarded.
+    OutputPump(int fd, std::function<void(int error)> on_closed);
     OutputPump(const OutputPump&) = delete;
     OutputPump& operator=(const OutputPump&) = delete;
     /// As `finish` with no patience, unless `finish` was called.
@@ -41,8 +42,8 @@ public:
 
 private:
     void work();
-    [[nodiscard]] bool write_all(std::span<const std::byte> data);
-    [[nodiscard]] bool wait_writable() const;
+    [[nodiscard]] int write_all(std::span<const std::byte> data);
+    [[nodiscard]] int wait_writable() const;
 
     int m_fd;
     FileDescriptor
@@ -50,7 +51,7 @@ private:
     FileDescriptor m_abandon; ///< eventfd: readable once what is not written shall stay so
     bool m_socket = false;
     std::size_t m_chunk; ///< bytes that a writable descriptor takes without blocking
-    std::function<void()> m_on_closed;
+    std::function<void(int error)> m_on_closed;
 
     std::mutex m_mutex;
     std::condition_variable m_changed;

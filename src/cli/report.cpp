@@ -46,7 +46,12 @@ void report(std::string_view message) {
 }
 
 int report_error(const Error& error) {
-    report(error.message);
+    std::string message = error.message;
+    // Whatever the user's words are that it repeats: one line, and nothing that a terminal would
+    // obey. Other errors may go on in lines of their own, with the state of a processor.
+    for (char& c : message)
+        if ((c >= 0 && c < ' ' && (error.usage || c != '\n')) || c == '\x7f') c = '?';
+    report(message);
     return error.usage ? 2 : 1;
 }
 

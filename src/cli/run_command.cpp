@@ -24,7 +24,10 @@ Result<int> run_on_terminal(const MachineSettings& settings, monitor::MachineOpt
     if (!console) return tl::unexpected(console.error());
     StreamEndpoint port(&(*console)->input(), &(*console)->output());
     options.serial[0] = &port;
-    if (observer != nullptr) options.observer = observer->observer();
+    if (observer != nullptr) {
+        options.observer = observer->observer();
+        observer->when_nobody_reads([&control] { control.request(StopReason::output_closed); });
+    }
 
     const auto after_run = [&]() -> Result<> {
         // The guest's last words come before ours.

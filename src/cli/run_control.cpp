@@ -54,12 +54,18 @@ void RunControl::detach() {
         std::this_thread::yield();
 }
 
-void RunControl::request(StopReason reason, int signal) {
+void RunControl::request(StopReason reason, int detail) {
     Request none;
-    m_request.compare_exchange_strong(none, Request{reason, signal});
+    m_request.compare_exchange_strong(none, Request{reason, detail});
     m_stopping.fetch_add(1);
     if (monitor::Machine* const machine = m_machine.load(); machine != nullptr) machine->stop();
     m_stopping.fetch_sub(1);
+}
+
+void RunControl::request_for_output(int error) {
+    // EIO: a terminal that hung up.
+    const bool closed = error == EPIPE || error == ECONNRESET || error == EIO;
+    request(closed ? StopReason::output_closed : StopReason::output_failed, error);
 }
 
 void RunControl::process_continued() {

@@ -14,6 +14,7 @@ enum class StopReason : int {
     none = 0,
     key,           ///< Ctrl-A X
     output_closed, ///< nobody reads our output any more
+    output_failed, ///< our output cannot be written
     signal,        ///< SIGINT, SIGTERM or SIGHUP
 };
 
@@ -25,19 +26,21 @@ public:
     void attach(monitor::Machine* machine);
     /// From now on they do not, and none is doing so any more: the machine may be destroyed.
     void detach();
-    /// Async-signal-safe. @param signal for StopReason::signal
-    void request(StopReason reason, int signal = 0);
+    /// Async-signal-safe. @param detail the signal of StopReason::signal, errno of output_failed
+    void request(StopReason reason, int detail = 0);
+    /// The request after a write to stdout, stderr or the trace's file has failed.
+    void request_for_output(int error);
     /// The process was stopped and goes on: Machine::process_continued, if a machine is attached.
     /// For the handler of SIGCONT on the machine's thread.
     void process_continued();
     [[nodiscard]] StopReason reason() const { return m_request.load().reason; }
-    /// The signal of StopReason::signal; 0 otherwise.
-    [[nodiscard]] int signal() const { return m_request.load().signal; }
+    /// As given with the request.
+    [[nodiscard]] int detail() const { return m_request.load().detail; }
 
 private:
     struct Request {
         StopReason reason = StopReason::none;
-        int signal = 0;
+        int detail = 0;
     };
     std::atomic<monitor::Machine*> m_machine = nullptr;
     std::atomic<int> m_stopping = 0; ///< callers of `request` that may hold m_machine

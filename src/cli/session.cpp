@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/session.h"
 
+#include "cli/memory_size.h"
 #include "cli/report.h"
 #include "guest/boot/host_file.h"
 
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <fmt/format.h>
 #include <string_view>
 #include <unistd.h>
@@ -34,6 +36,8 @@ Result<monitor::MachineOptions> machine_options(const MachineSettings& settings,
     options.kernel = std::move(kernel);
     options.append = settings.append.value_or("");
     options.memory = settings.memory.value_or(default_memory);
+    if (auto there = check_host_memory(options.memory); !there)
+        return tl::unexpected(there.error());
     options.no_reboot = settings.no_reboot.value_or(false);
     options.check_shadow = settings.check_shadow.value_or(0);
     if (settings.initrd) {
@@ -62,16 +66,19 @@ Result<monitor::RunOutcome> run_machine(const Factories& factories, monitor::Mac
     Result<> after;
     if (after_run) after = after_run();
     if (statistics) print_statistics(**machine, *statistics);
-    if (outcome && !after) return tl::unexpected(after.error());
+    // A trace that nobody reads any more has ended the run; there is nobody to complain to.
+    const bool unread = control.reason() == StopReason::output_closed;
+    if (outcome && !after && !unread) return tl::unexpected(after.error());
     return outcome;
 }
 
-std::optional<int> stopped_status(const RunControl& control) {
+std::optional<Result<int>> stopped_status(const RunControl& control) {
     switch (control.reason()) {
     case StopReason::none: break;
     case StopReason::key: return 0;
     case StopReason::output_closed: return 128 + SIGPIPE;
-    case StopReason::signal: return 128 + control.signal();
+    case StopReason::output_failed: return fail("stdout: {}", std::strerror(control.detail()));
+    case StopReason::signal: return 128 + control.detail();
     }
     return std::nullopt;
 }
@@ -84,7 +91,7 @@ Result<std::unique_ptr<UserConsole>> UserConsole::open(RunControl& control, bool
         console->m_terminal = std::move(*terminal);
     }
     console->m_output = std::make_unique<OutputPump>(
-        STDOUT_FILENO, [&control] { control.request(StopReason::output_closed); });
+        STDOUT_FILENO, [&control](int error) { control.request_for_output(error); });
     std::function<void(EscapeFilter::Command)> on_command;
     if (console->m_terminal) {
         on_command = [&control](EscapeFilter::Command command) {

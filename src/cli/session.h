@@ -29,8 +29,9 @@ run_machine(const Factories& factories, monitor::MachineOptions options,
             std::optional<StatisticsFormat> statistics, const std::function<Result<>()>& after_run);
 
 /// The exit status of a run that was ended from our side: 128 + n for a signal, 128 + SIGPIPE when
-/// our output was closed, 0 for Ctrl-A X. Empty if it was not.
-[[nodiscard]] std::optional<int> stopped_status(const RunControl& control);
+/// our output was closed, 0 for Ctrl-A X; an error if our output could not be written. Empty if it
+/// was not.
+[[nodiscard]] std::optional<Result<int>> stopped_status(const RunControl& control);
 
 /// This process's stdin, stdout and terminal as a machine's console: raw with escape keys on a
 /// terminal, plain otherwise. Restored and drained by `close`.

@@ -41,7 +41,7 @@ public:
     /// Starts the pump's thread.
     void start() {
         // The command's run does not depend on anyone reading the kernel's messages.
-        if (m_fd >= 0) m_pump = std::make_unique<OutputPump>(m_fd, [] {});
+        if (m_fd >= 0) m_pump = std::make_unique<OutputPump>(m_fd, [](int) {});
     }
     /// nullptr if nobody wants the messages, and before `start`.
     [[nodiscard]] OutputPump* pump() { return m_pump.get(); }
@@ -143,7 +143,8 @@ Result<int> trace_command(const MachineSettings& machine, const TraceSettings& t
     if (!console) return tl::unexpected(console.error());
     std::optional<WindowSizeWatch> window;
     if (trace.terminal) window.emplace(STDIN_FILENO);
-    OutputPump errors(STDERR_FILENO, [&control] { control.request(StopReason::output_closed); });
+    OutputPump errors(STDERR_FILENO, [&control](int error) { control.request_for_output(error); });
+    (*observer)->when_nobody_reads([&control] { control.request(StopReason::output_closed); });
 
     ConsoleLog kernel_port((*console_output)->pump());
     ControlEndpoint control_port((*console)->input(), window ? &*window : nullptr);

@@ -84,6 +84,9 @@ public:
           m_sink(std::move(sink)), m_tracer(settings.options, std::move(filter), *m_sink) {}
 
     monitor::SystemCallObserver* observer() override { return this; }
+    void when_nobody_reads(std::function<void()> handler) override {
+        m_when_nobody_reads = std::move(handler);
+    }
     Result<> finish() override { return m_tracer.finish(); }
 
     monitor::CallAction action(u64 number) override {
@@ -108,6 +111,7 @@ public:
         event.cpu = entry.cpu;
         Reader reader(memory);
         m_tracer.on_enter(event, reader);
+        look_for_a_reader();
     }
 
     void returned(const monitor::SystemCallReturn& exit,
@@ -126,6 +130,7 @@ public:
         event.child_return = exit.result == 0 && makes_task(event.number, exit.compat);
         Reader reader(memory);
         m_tracer.on_exit(event, reader);
+        look_for_a_reader();
     }
 
     void signal(const monitor::SignalDelivery& delivery) override {
@@ -171,6 +176,11 @@ public:
     }
 
 private:
+    void look_for_a_reader() {
+        if (!m_sink->reader_gone() || !m_when_nobody_reads) return;
+        m_when_nobody_reads();
+        m_when_nobody_reads = nullptr;
+    }
     u64 epoch(u64 virtual_ns) {
         if (m_epoch_base == 0) m_epoch_base = utc_now_ns() - virtual_ns;
         return m_epoch_base + virtual_ns;
@@ -181,6 +191,7 @@ private:
     std::unique_ptr<trace::FileSink> m_sink;
     trace::Tracer m_tracer;
     u64 m_epoch_base = 0;
+    std::function<void()> m_when_nobody_reads; ///< not yet called
 };
 
 } // namespace

@@ -5,6 +5,7 @@
 #include "base/result.h"
 #include "trace/options.h"
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,6 +34,9 @@ public:
 
     /// For MachineOptions::observer; lives as long as this object.
     [[nodiscard]] virtual monitor::SystemCallObserver* observer() = 0;
+    /// `handler` is called when nobody reads the trace any more (a closed pipe), from the thread
+    /// that runs the machine.
+    virtual void when_nobody_reads(std::function<void()> handler) = 0;
     /// After the run, the machine still there: ends open lines, prints the summary and the balance
     /// of enters and exits, flushes. An error if something of the trace could not be written.
     [[nodiscard]] virtual Result<> finish() = 0;

@@ -66,6 +66,7 @@ Result<> FileSink::flush() {
         }
         const int error = n < 0 ? errno : EIO;
         m_failed = true;
+        m_reader_gone = error == EPIPE;
         m_buffer.clear();
         return fail(
             "cannot write the trace to {}: {}; the trace ends here, choose another file with -o",

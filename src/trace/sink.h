@@ -48,12 +48,15 @@ public:
 
     [[nodiscard]] Result<> write(std::string_view text) override;
     [[nodiscard]] Result<> flush() override;
+    /// Whether a write has failed because nobody reads (a closed pipe).
+    [[nodiscard]] bool reader_gone() const { return m_reader_gone; }
 
 private:
     FileDescriptor m_fd;
     std::string m_name;
     std::string m_buffer;
     bool m_failed = false;
+    bool m_reader_gone = false;
 };
 
 } // namespace gnomon::trace

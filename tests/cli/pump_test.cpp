@@ -56,7 +56,7 @@ TEST(OutputPump, WritesEverythingInOrder) {
             if (size > 0) got.append(block.data(), static_cast<std::size_t>(size));
         }
     });
-    OutputPump pump(pipe.write_end.get(), [] { ADD_FAILURE() << "not closed"; });
+    OutputPump pump(pipe.write_end.get(), [](int) { ADD_FAILURE() << "not closed"; });
     while (sent.size() < 300000) {
         const std::string piece = fmt::format("{:06} ", sent.size());
         for (std::string_view rest = piece; !rest.empty();)
@@ -70,7 +70,7 @@ TEST(OutputPump, WritesEverythingInOrder) {
 
 TEST(OutputPump, NeverBlocksAndTakesNoMoreThanItHolds) {
     const Pipe pipe; // nobody reads
-    OutputPump pump(pipe.write_end.get(), [] { ADD_FAILURE() << "not closed"; });
+    OutputPump pump(pipe.write_end.get(), [](int) { ADD_FAILURE() << "not closed"; });
     const std::string block(10000, 'x');
     // Until nothing has been taken for a while: then the pump and the pipe are full.
     std::size_t taken = 0;
@@ -93,7 +93,10 @@ TEST(OutputPump, TellsOnceWhenNobodyReadsAnyMore) {
     Pipe pipe;
     pipe.read_end.reset();
     std::atomic<int> closed = 0;
-    OutputPump pump(pipe.write_end.get(), [&] { closed++; });
+    OutputPump pump(pipe.write_end.get(), [&](int error) {
+        EXPECT_EQ(error, EPIPE);
+        closed++;
+    });
     pump.push(bytes("lost"));
     EXPECT_TRUE(eventually([&] { return closed == 1; }));
     EXPECT_EQ(pump.push(bytes("lost too")), 8U); // discarded, so that the guest does not wait
@@ -240,7 +243,7 @@ TEST(ControlEndpoint, TheLastWordCounts) {
 TEST(ControlEndpoint, TheEndOfInputIsAnnouncedOnceAndNotTooEarly) {
     Pipe pipe;
     InputPump input(pipe.read_end.get(), {});
-    OutputPump output(STDOUT_FILENO, [] {});
+    OutputPump output(STDOUT_FILENO, [](int) {});
     ControlEndpoint control(input, nullptr);
     CommandStreamEndpoint stream(input, output, control);
     pipe.write("abc");
@@ -265,7 +268,7 @@ TEST(ControlEndpoint, AnEndBeforeReadyWaitsQuietly) {
     Pipe pipe;
     pipe.write_end.reset();
     InputPump input(pipe.read_end.get(), {});
-    OutputPump output(STDOUT_FILENO, [] {});
+    OutputPump output(STDOUT_FILENO, [](int) {});
     ControlEndpoint control(input, nullptr);
     CommandStreamEndpoint stream(input, output, control);
     std::array<std::byte, 2> block{};

@@ -162,6 +162,25 @@ bool TerminalProcess::shows(const std::string& text) {
     });
 }
 
+void TerminalProcess::read_for(std::chrono::milliseconds duration) {
+    const auto end = Clock::now() + duration;
+    while (Clock::now() < end)
+        static_cast<void>(read_some());
+}
+
+bool TerminalProcess::has_ended() const {
+    siginfo_t info{}; // left as it is while the child runs
+    return ::waitid(P_PID, static_cast<id_t>(m_pid), &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+           info.si_pid == m_pid;
+}
+
+void TerminalProcess::resize(unsigned short rows, unsigned short columns) const {
+    winsize size{};
+    size.ws_row = rows;
+    size.ws_col = columns;
+    EXPECT_EQ(::ioctl(m_master.get(), TIOCSWINSZ, &size), 0);
+}
+
 termios TerminalProcess::mode() const {
     termios mode{};
     EXPECT_EQ(::tcgetattr(m_slave.get(), &mode), 0);

@@ -41,6 +41,8 @@ public:
     /// Reads what the program shows until `text` has come. @return false when that takes far too
     /// long
     [[nodiscard]] bool shows(const std::string& text);
+    /// Reads what the program shows for as long as that.
+    void read_for(std::chrono::milliseconds duration);
     /// All that was shown so far.
     [[nodiscard]] const std::string& shown() const { return m_shown; }
     /// Whether the terminal is in raw mode now: neither echo nor lines nor signals.
@@ -52,6 +54,10 @@ public:
     [[nodiscard]] bool becomes_raw(bool wanted) const;
     /// Waits until job control has stopped the program. @return false when that takes far too long
     [[nodiscard]] bool stops() const;
+    /// Whether there is nothing left to signal.
+    [[nodiscard]] bool has_ended() const;
+    /// Gives the terminal another size.
+    void resize(unsigned short rows, unsigned short columns) const;
     /// Waits for the end. @return the status as in Finished; -1 when that takes far too long
     [[nodiscard]] int wait();
     void hang_up() { m_master.reset(); }

@@ -64,6 +64,11 @@ private:
                     std::strerror(errno));
     }
 
+    /// The writer knows names below the root only.
+    [[nodiscard]] tl::unexpected<Error> refused(const Error& error) const {
+        return fail("{}: {}", m_root, error.message);
+    }
+
     static Result<std::vector<std::string>> list(const std::string& path) {
         const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(path.c_str()), ::closedir);
         if (directory == nullptr) return cannot_read(path);
@@ -92,7 +97,7 @@ private:
                         .links = 1};
         if (S_ISDIR(status.st_mode)) {
             entry.links = 2;
-            if (auto added = m_writer.add(entry, 0); !added) return tl::unexpected(added.error());
+            if (auto added = m_writer.add(entry, 0); !added) return refused(added.error());
             return is_kernel_file_system(path) ? Result<>() : walk(relative, depth + 1);
         }
         if (S_ISREG(status.st_mode)) return add_regular(std::move(entry), path, status);
@@ -101,7 +106,7 @@ private:
             entry.device_major = ::major(status.st_rdev);
             entry.device_minor = ::minor(status.st_rdev);
         }
-        if (auto added = m_writer.add(entry, 0); !added) return tl::unexpected(added.error());
+        if (auto added = m_writer.add(entry, 0); !added) return refused(added.error());
         return {};
     }
 
@@ -112,8 +117,7 @@ private:
             if (fresh) known->second = m_writer.new_inode();
             entry.inode = known->second;
             if (!fresh) { // the first name of the file has the contents
-                if (auto added = m_writer.add(entry, 0); !added)
-                    return tl::unexpected(added.error());
+                if (auto added = m_writer.add(entry, 0); !added) return refused(added.error());
                 return {};
             }
         }
@@ -121,7 +125,7 @@ private:
             ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
         if (!fd) return cannot_read(path);
         const auto place = m_writer.add(entry, static_cast<u64>(status.st_size));
-        if (!place) return tl::unexpected(place.error());
+        if (!place) return refused(place.error());
         std::size_t filled = 0;
         while (filled < place->size()) {
             const ssize_t count = ::read(fd.get(), place->data() + filled, place->size() - filled);
@@ -141,7 +145,7 @@ private:
         const ssize_t size = ::readlink(path.c_str(), target.data(), target.size());
         if (size < 0) return cannot_read(path);
         const auto place = m_writer.add(entry, static_cast<u64>(size));
-        if (!place) return tl::unexpected(place.error());
+        if (!place) return refused(place.error());
         std::memcpy(place->data(), target.data(), place->size());
         return {};
     }

@@ -14,6 +14,7 @@ class FakeObserver final : public TraceObserver {
 public:
     explicit FakeObserver(TraceObserverSettings settings) : m_settings(std::move(settings)) {}
     monitor::SystemCallObserver* observer() override { return nullptr; }
+    void when_nobody_reads(std::function<void()>) override {}
     Result<> finish() override {
         const trace::TraceOptions& options = m_settings.options;
         fmt::print(stderr, "traced filter={} limit={} style={} summary={} json={} output='{}'\n",
