@@ -101,6 +101,7 @@ private:
         void invalidate_all() override { m_processor.invalidate_tlb(); }
         void invalidate(Gva gva) override { m_processor.invalidate_tlb(gva); }
         void revoke_writes(Gpa gpa) override { m_processor.revoke_writes(gpa); }
+        void invalidate_code(Gpa gpa, u64 size) override { m_processor.invalidate_code(gpa, size); }
 
     private:
         processor::Processor& m_processor;

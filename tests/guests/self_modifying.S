@@ -11,6 +11,7 @@
         call loops
         call aliases
         call edges
+        call table_bits
         ret
 
 same_block:
@@ -509,6 +510,29 @@ edges:
         call rbx
         CHECK_EQ "before", rcx, 1
         CHECK_EQ "after", rax, 9
+        ret
+
+/// The page-table page of [WIN + 2 MiB, WIN + 4 MiB) holds code too: MOV RAX, imm64 whose constant is entry 1.
+table_bits:
+        mov dword ptr [page_d + 4], 0xb8480000
+        mov rax, offset page_a + PTE_P + PTE_W
+        mov [page_d + 8], rax
+        mov byte ptr [page_d + 16], 0xc3
+        mov qword ptr [pd_win + 8], offset page_d + PTE_P + PTE_W + PTE_A
+        mov rbx, WIN + 0x201000
+        CASE "an entry of a page table as a constant"
+        call page_d + 6
+        CHECK_EQ "result", rax, "offset page_a + 3"
+        CASE "the processor sets A"
+        mov cl, [rbx]
+        call page_d + 6
+        CHECK_EQ "result", rax, "offset page_a + 0x23"
+        CASE "and D"
+        mov [rbx], cl
+        call page_d + 6
+        CHECK_EQ "result", rax, "offset page_a + 0x63"
+        mov qword ptr [pd_win + 8], 0
+        invlpg [rbx]
         ret
 
         .data

@@ -65,6 +65,7 @@ public:
         ++pages;
         std::erase_if(m_tlb, [&](const auto& e) { return e.first.second == gva.page().value(); });
     }
+    void invalidate_code(Gpa, u64) override {} // it has none
     void revoke_writes(Gpa gpa) override {
         ++revoked;
         for (auto& [key, cached] : m_tlb)

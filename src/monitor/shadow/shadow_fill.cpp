@@ -70,6 +70,8 @@ bool ShadowMmu::set_accessed_dirty(GuestWalk& walk, Gva gva, bool write) {
         if (!guest_entry_at(walk.table[level], slot).compare_exchange_strong(expected, wanted))
             return false;
         ++m_statistics.accessed_dirty_sets;
+        // A page of tables may hold code too, which the guest then sees change.
+        m_tlb.invalidate_code(walk.table_gpa[level] + u64{8} * slot, 8);
         walk.entry[level] = wanted;
         if (const FrameState* frame = m_tables.frame(walk.table_gpa[level]); frame != nullptr)
             for (TableId id = frame->tables; id != 0; id = m_tables[id].next)

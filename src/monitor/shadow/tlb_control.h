@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file What shadow paging asks of the processors whose translations it feeds. The calls match
-/// those of processor::Processor; with several virtual processors an implementation reaches all of
-/// them before it returns.
+/// @file What shadow paging asks of the processors whose translations it feeds or changes. The
+/// calls match those of processor::Processor; with several virtual processors an implementation
+/// reaches all of them before it returns.
 #pragma once
 
 #include "base/address.h"
@@ -19,6 +19,9 @@ public:
     /// Forgets the right to write that cached translations to the frame at `gpa` carry. On return
     /// no write to it can complete without a fresh look at the shadow tables.
     virtual void revoke_writes(Gpa gpa) = 0;
+    /// The monitor has changed [gpa, gpa + size), within one page, itself: forgets what was
+    /// translated from there.
+    virtual void invalidate_code(Gpa gpa, u64 size) = 0;
 };
 
 } // namespace gnomon::monitor

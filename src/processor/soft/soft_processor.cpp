@@ -104,9 +104,12 @@ void SoftProcessor::revoke_writes(Gpa gpa) {
 }
 
 void SoftProcessor::invalidate_code(Gpa gpa, u64 size) {
-    const u64 end = gpa.value() + size;
-    for (u64 page = gpa.page().value(); page < end; page += page_size)
-        m_cache->drop(Gpa(page));
+    while (size > 0) {
+        const u64 piece = std::min(size, page_size - gpa.page_offset());
+        if (m_cache->overlaps_code(gpa, piece)) m_cache->drop(gpa.page());
+        gpa += piece;
+        size -= piece;
+    }
 }
 
 void SoftProcessor::activate() {
