@@ -54,7 +54,7 @@ std::vector<CpuidLeaf> guest_cpuid(u64 tsc_hz, u32 apic_id) {
                     | bit(24)                          // TSC deadline
                     | bit(26)                          // XSAVE; OSXSAVE follows CR4
                     | bit(31);                         // hypervisor
-    const u32 edx = bit(0) | bit(3) | bit(4) | bit(5) | bit(6) | bit(7) | bit(8) | bit(9) |
+    const u32 edx = bit(0) | bit(2) | bit(3) | bit(4) | bit(5) | bit(6) | bit(7) | bit(8) | bit(9) |
                     bit(11) | bit(12) | bit(13) | bit(14) | bit(15) | bit(16) | bit(17) | bit(19) |
                     bit(23) | bit(24) | bit(25) |
                     bit(26); // FPU PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE36

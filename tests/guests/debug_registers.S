@@ -12,6 +12,8 @@
 #define ON_ACCESS_1 0x30401
 #define ON_ACCESS_4 0xf0401
 #define ON_ACCESS_8 0xb0401
+#define ON_PORT_1 0x20401
+#define ON_PORT_4 0xe0401
 
 .macro SET_DR7 value
         mov eax, \value
@@ -42,6 +44,8 @@
         call several
         call general_detect
         call user
+        call ports
+        call resume_flag
         NO_WATCH
         ret
 
@@ -89,7 +93,7 @@ values: CASE "fixed bits of DR6 and DR7"
         ret
 
 execution:
-        CASE "a breakpoint on execution is a fault, with RF in the image"
+        CASE "a breakpoint on execution is a fault, without RF in the image"
         WATCH 2f, ON_EXECUTION
         xor ecx, ecx
         nop
@@ -98,7 +102,7 @@ execution:
         CHECK_EQ "RCX: not executed", rcx, 0
         mov rax, [rec_rflags]
         and eax, FLAG_RF
-        CHECK_EQ "RF", rax, FLAG_RF
+        CHECK_EQ "RF", rax, 0
         DR6_OF 0, 1
         NO_WATCH
         CASE "IRET with RF runs it, once"
@@ -179,13 +183,29 @@ execution:
         NO_WATCH
         ret
 
-ignore:
+/// Goes on; past an execution breakpoint by RF, which the image does not have.
+ignore: mov rax, dr6
+        mov rdx, dr7
+        xor ecx, ecx
+1:      bt eax, ecx
+        jnc 2f
+        lea ebx, [rcx * 4 + 16]
+        bt edx, ebx
+        jc 2f
+        inc ebx
+        bt edx, ebx
+        jc 2f
+        or qword ptr [rdi + FRAME_RFLAGS], FLAG_RF
+2:      inc ecx
+        cmp ecx, 4
+        jne 1b
         ret
 skip_ud2:
         add qword ptr [rdi + FRAME_RIP], 2
         ret
 stop_stepping:
         and qword ptr [rdi + FRAME_RFLAGS], ~FLAG_TF
+        or qword ptr [rdi + FRAME_RFLAGS], FLAG_RF
         ret
 watched_function:
         mov eax, 1
@@ -438,6 +458,106 @@ user:   CASE "a write by CPL 3, at its alias"
         NO_WATCH
         ret
 
+/// Of the PCI address register, which has 32 bits, and of a port without a device.
+ports:  HOOK 1, ignore
+        CASE "DR4 with CR4.DE: #UD"
+1:      .byte 0x0f, 0x21, 0xe0          // mov rax, dr4
+        EXPECT_FAULT 6, NO_ERROR_CODE, 1b
+.macro PORT_CASE name, port, control, events, code:vararg
+        CASE "\name"
+        mov eax, \port
+        mov dr0, rax
+        mov eax, DR6_FIXED
+        mov dr6, rax
+        mov edx, 0xcf8
+        SET_DR7 \control
+        mov eax, 0
+        \code
+7:      nop
+        NO_WATCH
+        CHECK_EQ "events", [log_count], \events
+.endm
+        PORT_CASE "a breakpoint on a port: IN", 0xcf8, ON_PORT_1, 1, in eax, dx
+        CHECK_EQ "behind it", [log+8], "offset 7b"
+        DR6_OF 0, 1
+        PORT_CASE "OUT", 0xcf8, ON_PORT_1, 1, out dx, eax
+        CHECK_EQ "behind it", [log+8], "offset 7b"
+        DR6_OF 0, 1
+        PORT_CASE "a byte of several", 0xcfb, ON_PORT_1, 1, in eax, dx
+        PORT_CASE "four ports, of which one is read", 0xcf8, ON_PORT_4, 1, call one_of_four
+        PORT_CASE "the port beside", 0xcfc, ON_PORT_1, 0, in eax, dx
+        PORT_CASE "memory at the port's number", watched, ON_PORT_4, 0, mov ebx, [watched]
+        PORT_CASE "REP OUTSB: at each turn", 0xe0, ON_PORT_1, 3, call three_outs
+        CHECK_EQ "the first: at it", [log+8], "offset three_outs_place"
+        CHECK_EQ "the last: behind it", [log+56], "offset three_outs_place + 2"
+        PORT_CASE "REP INSB", 0xe0, ON_PORT_1, 3, call three_ins
+        mov rax, cr4
+        mov [saved_cr4], rax
+        and eax, ~8
+        mov cr4, rax
+        CASE "DR4 and DR5 are DR6 and DR7 without CR4.DE"
+        mov rcx, dr6
+        .byte 0x0f, 0x21, 0xe2          // mov rdx, dr4
+        .byte 0x0f, 0x21, 0xeb          // mov rbx, dr5
+        CHECK_EQ "DR4", rdx, rcx
+        CHECK_EQ "DR5", rbx, 0x400
+        PORT_CASE "without CR4.DE there are none", 0xcf8, ON_PORT_1, 0, in eax, dx
+        mov rax, [saved_cr4]
+        mov cr4, rax
+        ret
+
+one_of_four:
+        in al, 0xe0
+        mov edx, 0xcfa
+        in al, dx
+        ret
+three_outs:
+        mov edx, 0xe0
+        mov ecx, 3
+        mov esi, offset watched
+three_outs_place:
+        rep outsb
+        ret
+three_ins:
+        mov edx, 0xe0
+        mov ecx, 3
+        mov edi, offset watched
+        rep insb
+        ret
+
+/// What is pushed for RF (SDM vol. 3B section 18.3.1.1).
+resume_flag:
+        HOOK 1, keep_flags
+        CASE "between two turns of REP: RF"
+        mov edx, 0xe0
+        mov ecx, 2
+        mov esi, offset watched
+        mov eax, edx
+        mov dr0, rax
+        SET_DR7 ON_PORT_1
+        rep outsb
+        NO_WATCH
+        mov rax, [kept_flags]
+        mov rbx, [kept_flags + 8]
+        and eax, FLAG_RF
+        and ebx, FLAG_RF
+        CHECK_EQ "first", rax, FLAG_RF
+        CHECK_EQ "last", rbx, 0
+        CASE "general detect: a fault, with RF"
+        SET_DR7 0x2400
+        mov rcx, dr0
+        mov rax, [kept_flags]
+        and eax, FLAG_RF
+        CHECK_EQ "RF", rax, FLAG_RF
+        HOOK 1, ignore
+        ret
+
+keep_flags:
+        mov rcx, [log_count]
+        mov rax, [rdi + FRAME_RFLAGS]
+        mov [kept_flags + rcx * 8 - 8], rax
+        ret
+
 user_write:
         mov dword ptr [rip + watched], 3
 user_write_2:
@@ -448,5 +568,7 @@ user_write_end:
         .balign 128
         .skip 64
 watched: .quad 0
+kept_flags: .fill 8, 8, 0
+saved_cr4: .quad 0
         .skip 512
         .section .note.GNU-stack, "", @progbits

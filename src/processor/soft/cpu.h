@@ -185,6 +185,7 @@ struct Cpu {
     int fault_signal = 0;
     u8 fault_vector = 0;          ///< the exception that it was, as the host's kernel says
     bool entered_handler = false; ///< by INT n, SYSCALL or SYSENTER: single-stepping goes by new TF
+    bool mid_repeat = false;      ///< a string instruction has stopped between two of its turns
     bool traps_held = false; ///< MOV SS or POP SS: its debug traps come after the next instruction
     u64 held_watch_hits = 0;
     u64 watch_hits = 0; ///< DR6 bits of the data breakpoints that the current instruction met

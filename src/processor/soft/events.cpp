@@ -16,8 +16,9 @@ struct Event {
     u8 vector;
     bool checks_gate_dpl; ///< INT n, INT3, INTO
     bool has_error_code;
-    bool is_fault; ///< RF = 1 in the pushed image: the instruction runs again without its
-                   ///< instruction breakpoint
+    bool is_fault;    ///< RF = 1 in the pushed image: the instruction runs again without its
+                      ///< instruction breakpoint
+    bool is_software; ///< RF = 0 there
     u32 error_code;
     u32 ext; ///< EXT bit for error codes of faults that come up here
     u64 return_rip;
@@ -86,7 +87,8 @@ HelperResult deliver(Cpu& cpu, const Event& event) {
     const u64 target = handler.gate.gate_offset();
     if (!Cpu::canonical(target)) return cpu.raise(Vector::gp, event.ext);
 
-    const u64 image = event.is_fault ? state.rflags | rflags::rf : state.rflags;
+    u64 image = event.is_fault ? state.rflags | rflags::rf : state.rflags;
+    if (event.is_software) image &= ~rflags::rf;
     const u64 items[] = {event.error_code,
                          event.return_rip,
                          state.segment[seg_cs].selector,
@@ -151,6 +153,7 @@ HelperResult deliver_event(Cpu& cpu) {
         .checks_gate_dpl = software,
         .has_error_code = exception && injection.has_error_code,
         .is_fault = exception && !trap,
+        .is_software = software,
         .error_code = injection.error_code,
         .ext = software ? 0 : error_ext,
         .return_rip = cpu.cb.state.code64() ? return_rip : return_rip & 0xffffffff,
@@ -173,6 +176,7 @@ HelperResult deliver_software_interrupt(Cpu& cpu, const Instruction& insn, u8 ve
                          .checks_gate_dpl = true,
                          .has_error_code = false,
                          .is_fault = false,
+                         .is_software = true,
                          .error_code = 0,
                          .ext = 0,
                          .return_rip = cpu.next_rip(insn)});
@@ -195,6 +199,7 @@ HelperResult int_n(Cpu& cpu, const Instruction& insn) {
                          .checks_gate_dpl = false,
                          .has_error_code = false,
                          .is_fault = false,
+                         .is_software = true,
                          .error_code = 0,
                          .ext = error_ext,
                          .return_rip = cpu.next_rip(insn)});

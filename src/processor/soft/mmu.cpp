@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "processor/soft/mmu.h"
 
+#include "processor/soft/breakpoints.h"
 #include "processor/soft/code_cache.h"
 #include "processor/soft/mode.h"
 
@@ -100,38 +101,28 @@ Walk walk(const Cpu& cpu, Gva gva, Reach reach, TlbSet set) {
 
 namespace {
 
-struct Watch {
-    u64 begin = 0, end = 0;
-    bool reads = false;
-};
-
-/// Data breakpoint `n`, empty if it is not one or not enabled.
-Watch data_breakpoint(const RegisterBlock& s, unsigned n) {
-    const u64 control = s.dr[7] >> (16 + 4 * n) & 15;
-    if ((s.dr[7] >> (2 * n) & 3) == 0 || ((control & 3) != 1 && (control & 3) != 3)) return {};
-    constexpr u64 lengths[] = {1, 2, 8, 4};
-    const u64 length = lengths[control >> 2];
-    const u64 begin = s.dr[n] & ~(length - 1);
-    return {begin, begin + length, (control & 3) == 3};
+bool is_data_breakpoint(const Breakpoint& b) {
+    return b.type == Breakpoint::Type::write || b.type == Breakpoint::Type::access;
 }
 
 } // namespace
 
 bool page_is_watched(const Cpu& cpu, Gva gva) {
     // The guest's breakpoints do not see the monitor's own accesses (M1.4).
-    if ((cpu.cb.state.dr[7] & 0xff) == 0 || cpu.cb.monitor_mode) return false;
+    if (!any_breakpoint(cpu.cb.state) || cpu.cb.monitor_mode) return false;
     for (unsigned n = 0; n < 4; ++n) {
-        const Watch w = data_breakpoint(cpu.cb.state, n);
-        if (w.end != 0 && Gva(w.begin).page() == gva.page()) return true;
+        const Breakpoint b = breakpoint(cpu.cb.state, n);
+        if (is_data_breakpoint(b) && Gva(b.begin).page() == gva.page()) return true;
     }
     return false;
 }
 
 void note_watched_access(Cpu& cpu, Gva gva, u64 size, bool write) {
-    if ((cpu.cb.state.dr[7] & 0xff) == 0 || cpu.cb.monitor_mode) return;
+    if (!any_breakpoint(cpu.cb.state) || cpu.cb.monitor_mode) return;
     for (unsigned n = 0; n < 4; ++n) {
-        const Watch w = data_breakpoint(cpu.cb.state, n);
-        if (w.end != 0 && (write || w.reads) && gva.value() < w.end && w.begin < gva.value() + size)
+        const Breakpoint b = breakpoint(cpu.cb.state, n);
+        if (is_data_breakpoint(b) && (write || b.type == Breakpoint::Type::access) &&
+            b.covers(gva.value(), size))
             cpu.watch_hits |= u64{1} << n;
     }
 }

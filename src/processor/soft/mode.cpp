@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "processor/soft/mode.h"
 
+#include "processor/soft/access_checks.h"
+#include "processor/soft/breakpoints.h"
+
 namespace gnomon::processor::soft {
 
 Mode Mode::of(const Cpu& cpu) {
@@ -31,8 +34,7 @@ Mode Mode::of(const Cpu& cpu) {
     constexpr u64 avx_state = xcr0::avx | xcr0::sse;
     if (!ts && (s.cr4 & cr4::osxsave) != 0 && (s.xcr0 & avx_state) == avx_state) bits |= avx;
     // Debug breakpoints are looked at between instructions.
-    if ((s.rflags & rflags::tf) != 0 || cpu.single_step_once || (s.dr[7] & 0xff) != 0)
-        bits |= single;
+    if ((s.rflags & rflags::tf) != 0 || cpu.single_step_once || any_breakpoint(s)) bits |= single;
     return Mode{bits};
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Port I/O (SDM vol. 1 chapter 19). A read leaves and runs again once the monitor has the data; a
 // write is complete when it leaves. String forms do one element at a time.
+#include "processor/soft/access_checks.h"
+#include "processor/soft/breakpoints.h"
 #include "processor/soft/helpers.h"
 #include "processor/soft/mmu.h"
 #include "processor/soft/segment_loading.h"
@@ -57,6 +59,16 @@ void describe(Cpu& cpu, u16 port, u8 size, bool write, u64 data) {
     cpu.exit.data = data;
 }
 
+/// Notes the I/O breakpoints (SDM vol. 3B section 18.3.1.3) that an access to ports meets, for the
+/// trap after the instruction.
+void note_watched_ports(Cpu& cpu, u16 port, u8 size) {
+    if (!any_breakpoint(cpu.cb.state)) return;
+    for (unsigned n = 0; n < 4; ++n) {
+        const Breakpoint b = breakpoint(cpu.cb.state, n);
+        if (b.type == Breakpoint::Type::io && b.covers(port, size)) cpu.watch_hits |= u64{1} << n;
+    }
+}
+
 HelperResult leave_for_read(Cpu& cpu, const Instruction& insn, u16 port, u8 size) {
     const HelperResult result = cpu.leave(ExitReason::io, insn);
     describe(cpu, port, size, false, 0);
@@ -92,7 +104,8 @@ bool step(Cpu& cpu, const Instruction& insn, Gpr pointer, u8 size) {
     cpu.set_gpr(pointer, insn.address_size, cpu.cb.state.gpr[pointer] + delta);
     if (!repeated(insn)) return false;
     cpu.set_gpr(rcx, insn.address_size, cpu.cb.state.gpr[rcx] - 1);
-    return cpu.gpr(rcx, insn.address_size) != 0;
+    cpu.mid_repeat = cpu.gpr(rcx, insn.address_size) != 0;
+    return cpu.mid_repeat;
 }
 
 } // namespace
@@ -102,6 +115,7 @@ HelperResult in(Cpu& cpu, const Instruction& insn) {
     const u8 size = io_size(insn);
     if (!io_allowed(cpu, port, size)) return failed(cpu);
     if (!cpu.cb.io_data_valid) return leave_for_read(cpu, insn, port, size);
+    note_watched_ports(cpu, port, size);
     cpu.set_gpr(rax, size, take_io_data(cpu));
     return HelperResult::next;
 }
@@ -110,6 +124,7 @@ HelperResult out(Cpu& cpu, const Instruction& insn) {
     const u16 port = port_of(cpu, insn);
     const u8 size = io_size(insn);
     if (!io_allowed(cpu, port, size)) return failed(cpu);
+    note_watched_ports(cpu, port, size);
     cpu.cb.state.rip = cpu.next_rip(insn);
     return exit_for_write(cpu, insn, port, size, cpu.gpr(rax, size));
 }
@@ -128,6 +143,7 @@ HelperResult ins(Cpu& cpu, const Instruction& insn) {
     if (!cpu.write(destination, &data, size)) return failed(cpu);
     take_io_data(cpu);
     // Between elements the instruction stands to be interrupted: RIP is still at it.
+    note_watched_ports(cpu, port, size);
     return step(cpu, insn, rdi, size) ? HelperResult::dispatch : HelperResult::next;
 }
 
@@ -141,7 +157,9 @@ HelperResult outs(Cpu& cpu, const Instruction& insn) {
         (!Cpu::canonical(source.value()) || !Cpu::canonical((source + (size - 1U)).value())))
         return cpu.raise(Vector::ss, 0);
     u64 data = 0;
-    if (!cpu.read(source, &data, size)) return failed(cpu);
+    if (!check_access(cpu, insn.segment, source, size, false) || !cpu.read(source, &data, size))
+        return failed(cpu);
+    note_watched_ports(cpu, port, size);
     if (!step(cpu, insn, rsi, size)) cpu.cb.state.rip = cpu.next_rip(insn);
     return exit_for_write(cpu, insn, port, size, data);
 }

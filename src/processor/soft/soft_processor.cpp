@@ -3,6 +3,7 @@
 
 #include "base/verify.h"
 #include "processor/exceptions.h"
+#include "processor/soft/breakpoints.h"
 #include "processor/soft/events.h"
 #include "processor/soft/host_faults.h"
 #include "processor/soft/mmu.h"
@@ -42,12 +43,12 @@ void split_flags(Cpu& cpu) {
 
 /// DR6 bits of the execution breakpoints at RIP (SDM vol. 3B section 18.3.1.1); RF suppresses them.
 u64 execution_breakpoints(const RegisterBlock& s) {
-    if ((s.dr[7] & 0xff) == 0 || (s.rflags & rflags::rf) != 0) return 0;
+    if (!any_breakpoint(s) || (s.rflags & rflags::rf) != 0) return 0;
+    const u64 address = fetch_address(s, s.rip).value();
     u64 hits = 0;
     for (unsigned n = 0; n < 4; ++n) {
-        const bool enabled = (s.dr[7] >> (2 * n) & 3) != 0,
-                   execution = (s.dr[7] >> (16 + 4 * n) & 3) == 0;
-        if (enabled && execution && s.dr[n] == s.rip) hits |= u64{1} << n;
+        const Breakpoint b = breakpoint(s, n);
+        if (b.type == Breakpoint::Type::execution && b.begin == address) hits |= u64{1} << n;
     }
     return hits;
 }
@@ -434,8 +435,7 @@ Exit SoftProcessor::enter() {
             if (cb.nmi_window && !cb.nmi_blocked && !cb.interrupt_shadow)
                 return leave_for(ExitReason::interrupt_window);
             if (const u64 hits = execution_breakpoints(cb.state); hits != 0) {
-                raise_debug_trap(hits);
-                cb.state.rflags |= rflags::rf; // a fault: into the pushed image
+                raise_debug_trap(hits); // a fault, but without RF in the image
                 continue;
             }
         }
@@ -480,8 +480,10 @@ Exit SoftProcessor::enter() {
         case Leave::dispatch: cb.state.rip = cpu.resume_rip; break;
         case Leave::state: break;
         case Leave::exit: // the instruction is complete
-            cb.state.rflags &= ~rflags::rf;
-            if (trap && !cb.monitor_mode) raise_debug_trap(step_bit);
+            complete_rf();
+            if (const u64 hits = cpu.watch_hits | (trap ? step_bit : 0);
+                hits != 0 && !cb.monitor_mode)
+                raise_debug_trap(hits);
             return leave();
         case Leave::branch:
             if (finish_branch()) break;
@@ -500,12 +502,19 @@ Exit SoftProcessor::enter() {
         }
         if (reason == Leave::dispatch && cpu.poll != 0 && cb.state.rip == rip) {
             cpu.single_step_once = step_once; // kicked before anything was run
+        cpu.mid_repeat = false;
             cb.interrupt_shadow = shadow;
             continue;
         }
+        const auto complete_rf = [&] { // RF covers one instruction, all turns of it
+            if (cpu.mid_repeat)
+                cb.state.rflags |= rflags::rf;
+            else if (resumed)
+                cb.state.rflags &= ~rflags::rf;
+        };
         if (had_io_data)
             cb.io_data_valid = false; // whether or not it was what the instruction wanted
-        if (resumed) cb.state.rflags &= ~rflags::rf; // it covers one instruction
+        complete_rf();
         if (cpu.traps_held) { // by MOV SS: a single-step trap is lost, data breakpoints wait
             cpu.held_watch_hits = cpu.watch_hits;
             continue;

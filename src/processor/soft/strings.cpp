@@ -146,7 +146,10 @@ HelperResult run(Cpu& cpu, const Instruction& insn, Operation&& operation) {
             } while (--left != 0 && !operation.stopped() && !cpu.deferred_exit && !polled(cpu));
         }
         if (walk.remaining() == 0 || operation.stopped()) return leave(HelperResult::next);
-        if (single_step || cpu.deferred_exit || polled(cpu)) return leave(HelperResult::dispatch);
+        if (single_step || cpu.deferred_exit || polled(cpu)) {
+            cpu.mid_repeat = true;
+            return leave(HelperResult::dispatch);
+        }
     }
 }
 
