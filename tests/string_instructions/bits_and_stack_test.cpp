@@ -100,53 +100,6 @@ TEST_F(BitsAndStack, BitTestWithAnImmediateStaysInTheOperand) {
     EXPECT_EQ(load<u64>(0), 2U);
 }
 
-TEST_F(BitsAndStack, CompareExchangeAgreesWithTheHost) {
-    for (int round = 0; round < 500; ++round) {
-        const bool wide = random() % 2 == 0;
-        insn.mnemonic = wide ? ZYDIS_MNEMONIC_CMPXCHG16B : ZYDIS_MNEMONIC_CMPXCHG8B;
-        insn.operand_size = wide ? 8 : 4;
-        fill_memory();
-        memory.set_all(random() % 2 == 0 ? PageKind::careful : PageKind::ram);
-        // CMPXCHG8B also misaligned, across lines and pages.
-        gpr(rdi) = wide ? address(1, 16 * (random() % 256)) : address(1, random() % page_size);
-        const u64 offset = gpr(rdi) - area.address();
-        const unsigned half = wide ? 8 : 4;
-        for (const Gpr r : {rax, rdx, rbx, rcx})
-            gpr(r) = random();
-        if (random() % 2 == 0) { // make it match, with junk above the operand size
-            std::memcpy(&gpr(rax), memory.frame(0) + offset, half);
-            std::memcpy(&gpr(rdx), memory.frame(0) + offset + half, half);
-        }
-        flags() = rflags::fixed1 | (random() & rflags::arithmetic);
-        HostRegisters native = host_registers();
-        host.run(wide ? Code{0xf0, 0x48, 0x0f, 0xc7, 0x0f} : Code{0x0f, 0xc7, 0x0f}, native);
-        ASSERT_EQ(cmpxchg_wide(*cpu, insn), HelperResult::next);
-        ASSERT_NO_FATAL_FAILURE(expect_same_memory());
-        expect_same_registers(native);
-        if (HasFailure()) return;
-    }
-}
-
-TEST_F(BitsAndStack, CompareExchangeChecks) {
-    insn.mnemonic = ZYDIS_MNEMONIC_CMPXCHG16B;
-    insn.operand_size = 8;
-    gpr(rdi) = address(0, 8);
-    expect_exception(cmpxchg_wide(*cpu, insn), Vector::gp);
-    // Without a match the operand is still written, so it must be writable.
-    gpr(rdi) = address(0);
-    gpr(rax) = 1;
-    memory.set_kind(0, PageKind::read_only);
-    expect_exception(cmpxchg_wide(*cpu, insn), Vector::pf);
-    insn.mnemonic = ZYDIS_MNEMONIC_CMPXCHG8B;
-    insn.operand_size = 4;
-    memory.set_kind(0, PageKind::ram);
-    memory.set_kind(1, PageKind::read_only);
-    gpr(rdi) = address(0, page_size - 4);
-    expect_exception(cmpxchg_wide(*cpu, insn), Vector::pf);
-    EXPECT_EQ(memory.fault_address, address(1));
-    EXPECT_EQ(gpr(rax), 1U);
-}
-
 TEST_F(BitsAndStack, EnterAgreesWithTheHost) {
     for (int round = 0; round < 500; ++round) {
         insn.operand_size = random() % 2 == 0 ? 8 : 2;

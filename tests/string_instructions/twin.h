@@ -32,6 +32,11 @@ protected:
 
     void enter_compatibility_mode() {
         cpu->cb.state.segment[seg_cs].rights = Segment::db;
+        for (const SegmentName name : {seg_es, seg_ss, seg_ds, seg_fs, seg_gs}) {
+            Segment& segment = cpu->cb.state.segment[name];
+            segment.rights = 3 | Segment::s | Segment::present | Segment::db | Segment::g;
+            segment.limit = 0xffffffff;
+        }
         insn.code64 = false;
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file BT/BTS/BTR/BTC on memory, CMPXCHG8B/16B, ENTER, PUSHA, POPA, BOUND, INTO, XLAT, SALC and
+/// @file BT/BTS/BTR/BTC on memory, ENTER, PUSHA, POPA, BOUND, INTO, XLAT, SALC and
 /// the BCD adjustments.
+#include "processor/soft/access_checks.h"
 #include "processor/soft/arithmetic_flags.h"
 #include "processor/soft/events.h"
 #include "processor/soft/helpers.h"
@@ -11,8 +12,6 @@
 
 namespace gnomon::processor::soft {
 namespace {
-
-constexpr u64 cache_line = 64;
 
 /// The lowest `size` bytes of a register: `size` is 1, 2, 4 or 8.
 constexpr u64 low_bytes(unsigned size) { return size >= 8 ? ~u64{0} : (u64{1} << (8 * size)) - 1; }
@@ -81,8 +80,18 @@ public:
     [[nodiscard]] Gva pushed(u64 pointer, u64 n) const { return at(pointer - n * m_element); }
     [[nodiscard]] bool probe_pushes(u64 pointer, u64 count) const {
         for (u64 n = 1; n <= count; ++n)
-            if (!m_cpu.probe_write(pushed(pointer, n), m_element)) return false;
+            if (!may_write(pushed(pointer, n))) return false;
         return true;
+    }
+    /// Whether an element could be written at `address`.
+    [[nodiscard]] bool may_write(Gva address) const {
+        return check_access(m_cpu, seg_ss, address, m_element, true) &&
+               m_cpu.probe_write(address, m_element);
+    }
+    [[nodiscard]] bool read(u64 offset, u64& out) const {
+        const Gva address = at(offset);
+        return check_access(m_cpu, seg_ss, address, m_element, false) &&
+               m_cpu.read(address, &out, m_element);
     }
 
 private:
@@ -133,24 +142,6 @@ void byte_result(Cpu& cpu, u8 al, u8 ah) {
     flags = replace_flags(flags, rflags::sf | rflags::zf | rflags::pf, byte_result_flags(al));
 }
 
-/// LOCK CMPXCHG8B and CMPXCHG16B: `expected` gets the old content if it differs; returns whether it
-/// was equal. SAFETY: `at` is host memory of two halves; for halves of 8 bytes it is 16-byte
-/// aligned.
-bool host_cmpxchg(Hva at, unsigned half, u64 (&expected)[2], const u64 (&desired)[2]) {
-    bool equal;
-    if (half == 8)
-        asm volatile("lock cmpxchg16b (%[at])"
-                     : "+a"(expected[0]), "+d"(expected[1]), "=@ccz"(equal)
-                     : [at] "r"(at), "b"(desired[0]), "c"(desired[1])
-                     : "memory");
-    else
-        asm volatile("lock cmpxchg8b (%[at])"
-                     : "+a"(expected[0]), "+d"(expected[1]), "=@ccz"(equal)
-                     : [at] "r"(at), "b"(desired[0]), "c"(desired[1])
-                     : "memory");
-    return equal;
-}
-
 } // namespace
 
 HelperResult bit_test_memory(Cpu& cpu, const Instruction& insn) {
@@ -169,6 +160,8 @@ HelperResult bit_test_memory(Cpu& cpu, const Instruction& insn) {
     const Gva gva = cpu.effective_address(folded);
     if (insn.code64 && insn.segment == seg_ss && !Cpu::canonical(gva.value()))
         return cpu.raise(Vector::ss, 0);
+    if (!check_access(cpu, insn.segment, gva, size, operation != BitOperation::test))
+        return HelperResult::fault;
 
     const auto mask = static_cast<u8>(1U << (bit % 8));
     const bool write = operation != BitOperation::test;
@@ -207,7 +200,7 @@ HelperResult enter(Cpu& cpu, const Instruction& insn) {
     const u64 pushes = level == 0 ? 1 : level + 1;
     const u64 final_pointer = start - pushes * size - (insn.immediate & 0xffff);
     // A write at the final stack pointer would have to succeed, too (SDM vol. 2, ENTER).
-    if (!stack.probe_pushes(start, pushes) || !cpu.probe_write(stack.at(final_pointer), size))
+    if (!stack.probe_pushes(start, pushes) || !stack.may_write(stack.at(final_pointer)))
         return HelperResult::fault;
 
     // Frame pointers of the outer levels lie below the one in rBP. Read all before the first push,
@@ -215,7 +208,7 @@ HelperResult enter(Cpu& cpu, const Instruction& insn) {
     const u64 frame = cpu.gpr(rbp, insn.stack_size);
     std::array<u64, 32> display{};
     for (u64 i = 1; i < level; ++i)
-        if (!cpu.read(stack.at(frame - i * size), &display[i], size)) return HelperResult::fault;
+        if (!stack.read(frame - i * size, display[i])) return HelperResult::fault;
 
     const u64 frame_temp = start - size;
     u64 pushed = 0;
@@ -262,7 +255,7 @@ HelperResult popa(Cpu& cpu, const Instruction& insn) {
     std::array<u64, 8> values{};
     for (unsigned i = 0; i < 8; ++i) {
         const unsigned target = 7 - i;
-        if (target != rsp && !cpu.read(stack.at(start + u64{i} * size), &values[target], size))
+        if (target != rsp && !stack.read(start + u64{i} * size, values[target]))
             return HelperResult::fault;
     }
     for (unsigned i = 0; i < 8; ++i)
@@ -275,7 +268,10 @@ HelperResult bound(Cpu& cpu, const Instruction& insn) {
     if (insn.code64 || !insn.is_memory) return cpu.raise(Vector::ud);
     const unsigned size = insn.operand_size;
     u8 limits[8] = {};
-    if (!cpu.read(cpu.effective_address(insn), limits, 2 * u64{size})) return HelperResult::fault;
+    const Gva gva = cpu.effective_address(insn);
+    if (!check_access(cpu, insn.segment, gva, 2 * u64{size}, false, size) ||
+        !cpu.read(gva, limits, 2 * u64{size}))
+        return HelperResult::fault;
     u64 lower = 0;
     u64 upper = 0;
     std::memcpy(&lower, limits, size);
@@ -324,50 +320,10 @@ HelperResult salc(Cpu& cpu, const Instruction& insn) {
 HelperResult xlat(Cpu& cpu, const Instruction& insn) {
     const u64 offset = cpu.gpr(rbx, insn.address_size) + cpu.gpr(rax, 1);
     u8 value = 0;
-    if (!cpu.read_object(cpu.linear(insn.segment, offset & low_bytes(insn.address_size)), value))
+    const Gva gva = cpu.linear(insn.segment, offset & low_bytes(insn.address_size));
+    if (!check_access(cpu, insn.segment, gva, sizeof value, false) || !cpu.read_object(gva, value))
         return HelperResult::fault;
     cpu.set_gpr(rax, 1, value);
-    return HelperResult::next;
-}
-
-HelperResult cmpxchg_wide(Cpu& cpu, const Instruction& insn) {
-    const bool is_16b = insn.mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B;
-    const unsigned half = is_16b ? 8 : 4;
-    const u64 size = 2 * u64{half};
-    const Gva gva = cpu.effective_address(insn);
-    if (is_16b && gva.value() % 16 != 0) return cpu.raise(Vector::gp, 0);
-
-    u64 old[2] = {cpu.gpr(rax, half), cpu.gpr(rdx, half)};
-    const u64 desired[2] = {cpu.gpr(rbx, half), cpu.gpr(rcx, half)};
-    bool equal;
-    const Hva host = in_place(cpu, gva, size, true);
-    if (host == nullptr && refused(cpu)) return HelperResult::fault;
-    // Within a cache line; a split lock is for the host to refuse, and CMPXCHG16B is aligned.
-    if (host != nullptr && gva.value() % cache_line + size <= cache_line) {
-        equal = host_cmpxchg(host, half, old, desired);
-    } else {
-        u8 content[16];
-        if (!cpu.probe_write(gva, size) || !cpu.read(gva, content, size))
-            return HelperResult::fault;
-        u64 found[2] = {};
-        std::memcpy(&found[0], content, half);
-        std::memcpy(&found[1], content + half, half);
-        equal = found[0] == old[0] && found[1] == old[1];
-        if (equal) {
-            std::memcpy(content, &desired[0], half);
-            std::memcpy(content + half, &desired[1], half);
-        }
-        // Without a match the old content is written back: the operand is always written.
-        if (!cpu.write(gva, content, size)) return HelperResult::fault;
-        old[0] = found[0];
-        old[1] = found[1];
-    }
-    u64& flags = cpu.cb.state.rflags;
-    flags = replace_flags(flags, rflags::zf, equal ? rflags::zf : 0);
-    if (!equal) {
-        cpu.set_gpr(rax, half, old[0]);
-        cpu.set_gpr(rdx, half, old[1]);
-    }
     return HelperResult::next;
 }
 

@@ -47,9 +47,7 @@ bool BlockEmitter::emit(const DecodedInstruction& d, bool flags_live) {
     case Action::call: emit_call(d); return false;
     case Action::ret: emit_return(d); return false;
     case Action::jump: emit_jump(d); return false;
-    case Action::jump_if:
-        jump_if(i, branch_condition(d));
-        return true;
+    case Action::jump_if: jump_if(i, branch_condition(d)); return true;
     case Action::loop: emit_loop(d); return false;
     case Action::helper: emit_helper(i, d.disposition.helper, false); return true;
     case Action::extended: emit_helper(i, d.disposition.helper, true); return true;
@@ -90,10 +88,6 @@ bool BlockEmitter::emit(const DecodedInstruction& d, bool flags_live) {
 
 /// Emits the exception for an instruction whose state component is not enabled.
 bool BlockEmitter::refused_by_mode(const DecodedInstruction& d) {
-    if (m_mode.has(Mode::code16) || m_mode.has(Mode::stack16)) {
-        emit_helper(d.compact, raise_ud, false);
-        return true;
-    }
     if (d.disposition.action == Action::refuse) return false;
     u16 needed = 0;
     switch (d.disposition.feature) {
@@ -178,7 +172,7 @@ void BlockEmitter::emit_address(const Instruction& i, bool with_segment, i64 ext
         if (wide)
             m.mov(h::r13, static_cast<u64>(displacement));
         else
-            m.mov(h::r13d, static_cast<u32>(displacement));
+            m.mov(h::r13d, static_cast<u32>(displacement) & (i.address_size == 2 ? 0xffff : ~0U));
     } else {
         Xbyak::RegExp expression;
         const auto place = [&](u8 guest, const Xbyak::Reg64& scratch) {
@@ -219,9 +213,20 @@ void BlockEmitter::tlb_index(const Xbyak::Reg64& to, const Xbyak::Reg64& from) {
     }
 }
 
+/// Whether an access by way of `segment` could fail for the segment's or the alignment's sake.
+bool BlockEmitter::is_checked(unsigned segment, bool write) const {
+    switch (segment) {
+    case seg_fs: return m_mode.has(Mode::checked_fs);
+    case seg_gs: return m_mode.has(Mode::checked_gs);
+    // Nothing can be written through CS, whatever it is.
+    case seg_cs: return m_mode.has(Mode::checked) || (write && !m_mode.has(Mode::code64));
+    default: return m_mode.has(Mode::checked);
+    }
+}
+
 /// From R13 = linear address to R13 = page offset, R14 = host page; the slow path joins there.
 AccessSite& BlockEmitter::begin_access(const Instruction& i, unsigned size, bool read, bool write,
-                                       bool stack) {
+                                       unsigned segment) {
     VERIFY(size >= 1 && size <= 64);
     AccessSite& site = *m_cache.allocate<AccessSite>();
     site.page_offset = i.page_offset;
@@ -229,9 +234,16 @@ AccessSite& BlockEmitter::begin_access(const Instruction& i, unsigned size, bool
     site.size = static_cast<u8>(size);
     site.read = read;
     site.write = write;
-    site.stack = stack;
+    site.segment = static_cast<u8>(segment);
     site.set = m_mode.set();
     site.code64 = m_mode.has(Mode::code64);
+    if (is_checked(segment, write)) {
+        site.checked = true;
+        m.mov(h::r14, reinterpret_cast<std::uintptr_t>(&site));
+        m.jump_to(m_thunks.slow_access);
+        site.cont = m.here();
+        return site;
+    }
     const u32 tag =
         tlb_offset(site.set, write ? offsetof(Tlb, write_tag) : offsetof(Tlb, read_tag));
     const u32 host = tlb_offset(site.set, offsetof(Tlb, host_page));
@@ -291,12 +303,12 @@ Block BlockEmitter::finish(u16 guest_length) {
     // Links first: they may add indirect jumps for targets in other pages.
     for (std::size_t n = 0; n < m_links.size(); ++n) {
         const PendingLink link = m_links[n];
-        if (m_mode.has(Mode::single) || !in_page(link.offset)) {
+        if (!is_near(link.target)) {
             m.bind(link.jump);
-            far_jump_to(link.offset, link.site);
+            far_jump_to(link.target);
             continue;
         }
-        const u16 target = static_cast<u16>(link.offset);
+        const u16 target = static_cast<u16>(link.target.offset);
         const bool polled = link.polled || target <= m_block_offset;
         if (const u32 entry = m_cache.entry(m_page, target); entry != 0) {
             const Block* block = m_cache.containing(entry);

@@ -26,8 +26,7 @@ public:
     /// A check of the execution hooks before the instruction.
     void emit_hook_check(const DecodedInstruction& d, Helper check);
     /// Continues at `offset`, relative to the page base (it may lie outside the page).
-    /// @param site for a taken branch that `needs_site`, else nullptr.
-    void go_to(i64 offset, bool polled = false, const BranchSite* site = nullptr);
+    void go_to(i64 offset);
     /// Cold parts; returns the finished block with its marks.
     [[nodiscard]] Block finish(u16 guest_length);
     [[nodiscard]] const std::vector<Mark>& marks() const { return m_marks; }
@@ -37,7 +36,8 @@ private:
     // address and access
     void emit_address(const Instruction& i, bool with_segment, i64 extra = 0);
     AccessSite& begin_access(const Instruction& i, unsigned size, bool read, bool write,
-                             bool stack);
+                             unsigned segment);
+    [[nodiscard]] bool is_checked(unsigned segment, bool write) const;
     void end_access(AccessSite& site) { site.after = m.here(); }
     void add_segment_base(unsigned segment);
     void tlb_index(const Xbyak::Reg64& to, const Xbyak::Reg64& from);
@@ -58,21 +58,27 @@ private:
     void emit_loop(const DecodedInstruction& d);
     void branch_target_to_r13(const DecodedInstruction& d);
     void jump_if(const Instruction& i, u8 condition);
-    /// Whether the target of a direct branch could be one that the processor refuses.
-    [[nodiscard]] bool needs_site(i64 offset) const {
-        return m_mode.has(Mode::single) || !in_page(offset);
-    }
-    [[nodiscard]] static bool in_page(i64 offset) {
-        return offset >= 0 && offset < static_cast<i64>(page_size);
-    }
+    /// Where a direct branch goes.
+    struct Target {
+        i64 offset = 0;             ///< relative to the page base
+        bool narrow = false;        ///< RIP is cut to 16 bits
+        BranchSite* site = nullptr; ///< nullptr: the processor cannot refuse to go there
+    };
+    [[nodiscard]] Target branch_target(const Instruction& i);
+    void branch_to(const Target& target, bool polled = false);
     BranchSite& branch_site(const Instruction& i);
-    void target_to_r13(i64 offset);
-    void far_jump_to(i64 offset, const BranchSite* site);
+    /// Whether a place can be reached by a jump to its block.
+    [[nodiscard]] bool is_near(const Target& target) const {
+        return !m_mode.has(Mode::single) && !target.narrow && target.offset >= 0 &&
+               target.offset < static_cast<i64>(page_size);
+    }
+    void far_jump_to(const Target& target);
     void indirect_jump(const BranchSite* site); ///< R13 = target RIP; nullptr: no branch, go there
     void leave_with_offset(i64 offset);
     // stack
     void stack_address(unsigned size) { stack_lea(Xbyak::util::r13, -static_cast<int>(size)); }
-    void stack_lea(const Xbyak::Reg64& to, int displacement);
+    void stack_lea(const Xbyak::Reg64& to, int displacement,
+                   const Xbyak::Reg64& from = Xbyak::util::r15);
     // guest registers
     void load_guest(const Xbyak::Reg64& to, unsigned guest);
     void store_guest(unsigned guest, unsigned size, const Xbyak::Reg64& from);
@@ -85,9 +91,8 @@ private:
     };
     struct PendingLink {
         u32 jump; ///< rel32 to bind to the stub
-        i64 offset;
+        Target target;
         bool polled = false; ///< also where the branch is forward
-        const BranchSite* site = nullptr;
     };
 
     Assembler m;

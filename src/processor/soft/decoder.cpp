@@ -206,7 +206,9 @@ Decoder::Decoder() {
         ZydisDecoderInit(&m_decoder64, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64)));
     VERIFY(ZYAN_SUCCESS(
         ZydisDecoderInit(&m_decoder32, ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32)));
-    for (ZydisDecoder* decoder : {&m_decoder64, &m_decoder32}) {
+    VERIFY(ZYAN_SUCCESS(
+        ZydisDecoderInit(&m_decoder16, ZYDIS_MACHINE_MODE_LONG_COMPAT_16, ZYDIS_STACK_WIDTH_16)));
+    for (ZydisDecoder* decoder : {&m_decoder64, &m_decoder32, &m_decoder16}) {
         // Hints that are never shown by CPUID decode as the NOPs they then are.
         for (const ZydisDecoderMode mode : {ZYDIS_DECODER_MODE_MPX, ZYDIS_DECODER_MODE_CLDEMOTE,
                                             ZYDIS_DECODER_MODE_KNC, ZYDIS_DECODER_MODE_CET})
@@ -216,7 +218,10 @@ Decoder::Decoder() {
 
 DecodeStatus Decoder::decode(std::span<const u8> bytes, Mode mode, u16 page_offset,
                              FeatureSet features, DecodedInstruction& out) const {
-    const ZydisDecoder& decoder = mode.has(Mode::code64) ? m_decoder64 : m_decoder32;
+    const ZydisDecoder& decoder = mode.has(Mode::code64)   ? m_decoder64
+                                  : mode.has(Mode::code16) ? m_decoder16
+                                                           : m_decoder32;
+    out.code16 = mode.has(Mode::code16);
     const std::size_t length = std::min<std::size_t>(bytes.size(), 15);
     const ZyanStatus status =
         ZydisDecoderDecodeFull(&decoder, bytes.data(), length, &out.z, out.operands);
@@ -225,6 +230,8 @@ DecodeStatus Decoder::decode(std::span<const u8> bytes, Mode mode, u16 page_offs
         correct_sib_base(out);
         out.disposition = disposition(out.z, features);
         fill_compact(out, page_offset, mode.has(Mode::code64));
+        // SS says how wide the stack is, whatever the code.
+        if (!mode.has(Mode::code64)) out.compact.stack_size = mode.has(Mode::stack16) ? 2 : 4;
         fill_flags(out);
         return DecodeStatus::ok;
     }

@@ -16,6 +16,7 @@ struct DecodedInstruction {
     u8 bytes[15];
     Instruction compact;
     Disposition disposition;
+    bool code16 = false;   ///< from a 16-bit code segment
     u16 flags_read = 0;    ///< arithmetic flags, as in RFLAGS
     u16 flags_written = 0; ///< certainly overwritten (or left undefined)
 
@@ -36,7 +37,7 @@ public:
                                       FeatureSet features, DecodedInstruction& out) const;
 
 private:
-    ZydisDecoder m_decoder64, m_decoder32;
+    ZydisDecoder m_decoder64, m_decoder32, m_decoder16;
 };
 
 /// Number 0-15 of a general-purpose register of any width (AH..BH: 0-3), or

@@ -53,7 +53,7 @@ void BlockEmitter::emit_pass(const DecodedInstruction& d) {
     const unsigned size = line ? 1 : std::clamp<unsigned>(memory->size / 8U, 1, 64);
     emit_address(d.compact, true);
     AccessSite& site = begin_access(d.compact, size, reads(*memory) || !writes(*memory),
-                                    writes(*memory), d.compact.segment == seg_ss);
+                                    writes(*memory), d.compact.segment);
     site.alignment = required_alignment(d, size);
     operate(d, HostMemory::page_and_offset);
     end_access(site);
@@ -105,6 +105,7 @@ void BlockEmitter::operate(const DecodedInstruction& d, HostMemory memory) {
     }
 
     if (high_count == 0 && !replaced && memory == HostMemory::none && high_byte_guest == none &&
+        !d.code16 &&
         (d.compact.code64 || (d.z.opcode & 0xf0) != 0x40 ||
          d.z.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)) {
         m.db(d.bytes, d.z.length); // as it is
@@ -211,9 +212,11 @@ void BlockEmitter::emit_moffs(const DecodedInstruction& d) {
     const bool store = (d.z.opcode & 2) != 0;
     u64 address = static_cast<u64>(operand->mem.disp.value);
     if (d.compact.address_size == 4) address &= 0xffffffff;
+    if (d.compact.address_size == 2) address &= 0xffff;
     m.mov(h::r13, address);
     add_segment_base(d.compact.segment);
-    AccessSite& site = begin_access(d.compact, operand->size / 8U, !store, store, false);
+    AccessSite& site =
+        begin_access(d.compact, operand->size / 8U, !store, store, d.compact.segment);
     const Xbyak::Reg r = operand->size == 8    ? Xbyak::Reg(h::al)
                          : operand->size == 16 ? Xbyak::Reg(h::ax)
                          : operand->size == 32 ? Xbyak::Reg(h::eax)
@@ -227,12 +230,18 @@ void BlockEmitter::emit_moffs(const DecodedInstruction& d) {
 
 // ---------------------------------------------------------------- the stack
 
-/// `to` = RSP + displacement, wrapped to 32 bits outside 64-bit mode.
-void BlockEmitter::stack_lea(const Xbyak::Reg64& to, int displacement) {
-    if (m_mode.has(Mode::code64))
-        m.lea(to, m.ptr[h::r15 + displacement]);
-    else
-        m.lea(to.cvt32(), m.ptr[h::r15 + displacement]);
+/// `to` = `from` + displacement, as wide as the stack is. RSP and RBP keep what lies above that.
+void BlockEmitter::stack_lea(const Xbyak::Reg64& to, int displacement, const Xbyak::Reg64& from) {
+    if (m_mode.has(Mode::code64)) {
+        m.lea(to, m.ptr[from + displacement]);
+    } else if (!m_mode.has(Mode::stack16)) {
+        m.lea(to.cvt32(), m.ptr[from + displacement]);
+    } else if (to == h::r13) {
+        m.lea(to.cvt32(), m.ptr[from + displacement]);
+        m.movzx(to.cvt32(), to.cvt16());
+    } else {
+        m.lea(to.cvt16(), m.ptr[from + displacement]);
+    }
 }
 
 void BlockEmitter::emit_push(const DecodedInstruction& d) {
@@ -252,7 +261,7 @@ void BlockEmitter::emit_push(const DecodedInstruction& d) {
     const bool from_memory = o.type == ZYDIS_OPERAND_TYPE_MEMORY;
     if (from_memory) {
         emit_address(i, true);
-        AccessSite& source = begin_access(i, size, true, false, i.segment == seg_ss);
+        AccessSite& source = begin_access(i, size, true, false, i.segment);
         m.mov(sized(h::r13), m.ptr[h::r14 + h::r13]);
         m.store(GNOMON_CPU(scratch0), h::r13);
         end_access(source);
@@ -261,7 +270,7 @@ void BlockEmitter::emit_push(const DecodedInstruction& d) {
     if (m_mode.has(Mode::code64) || m_mode.has(Mode::flat)) {
     } else
         add_segment_base(seg_ss);
-    AccessSite& site = begin_access(i, size, false, true, true);
+    AccessSite& site = begin_access(i, size, false, true, seg_ss);
     if (o.type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
         const u32 value = static_cast<u32>(i.immediate);
         if (size == 8)
@@ -300,7 +309,7 @@ void BlockEmitter::emit_pop(const DecodedInstruction& d) {
     };
     stack_lea(h::r13, 0);
     if (!m_mode.has(Mode::flat)) add_segment_base(seg_ss);
-    AccessSite& site = begin_access(i, size, true, false, true);
+    AccessSite& site = begin_access(i, size, true, false, seg_ss);
     m.mov(sized(h::r13), m.ptr[h::r14 + h::r13]);
     if (o.type == ZYDIS_OPERAND_TYPE_REGISTER) {
         stack_lea(h::r15, static_cast<int>(size));
@@ -312,7 +321,7 @@ void BlockEmitter::emit_pop(const DecodedInstruction& d) {
     end_access(site);
     // The address uses the new RSP, but RSP changes only once the write is certain.
     emit_address(i, true, i.base == rsp ? size : 0);
-    AccessSite& target = begin_access(i, size, false, true, i.segment == seg_ss);
+    AccessSite& target = begin_access(i, size, false, true, i.segment);
     m.lea(h::r14, m.ptr[h::r14 + h::r13]);
     m.load(h::r13, GNOMON_CPU(scratch0));
     m.mov(m.ptr[h::r14], sized(h::r13));
@@ -323,16 +332,10 @@ void BlockEmitter::emit_pop(const DecodedInstruction& d) {
 void BlockEmitter::emit_leave(const DecodedInstruction& d) {
     const Instruction& i = d.compact;
     const unsigned size = i.operand_size;
-    if (m_mode.has(Mode::code64))
-        m.mov(h::r13, h::rbp);
-    else
-        m.mov(h::r13d, h::ebp);
+    stack_lea(h::r13, 0, h::rbp);
     if (!m_mode.has(Mode::flat)) add_segment_base(seg_ss);
-    AccessSite& site = begin_access(i, size, true, false, true);
-    if (m_mode.has(Mode::code64))
-        m.lea(h::r15, m.ptr[h::rbp + static_cast<int>(size)]);
-    else
-        m.lea(h::r15d, m.ptr[h::rbp + static_cast<int>(size)]);
+    AccessSite& site = begin_access(i, size, true, false, seg_ss);
+    stack_lea(h::r15, static_cast<int>(size), h::rbp);
     if (size == 8)
         m.mov(h::rbp, m.ptr[h::r14 + h::r13]);
     else if (size == 4)

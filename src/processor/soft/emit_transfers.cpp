@@ -23,33 +23,38 @@ BranchSite& BlockEmitter::branch_site(const Instruction& i) {
     return site;
 }
 
-void BlockEmitter::go_to(i64 offset, bool polled, const BranchSite* site) {
-    if (!m_mode.has(Mode::single) && in_page(offset))
-        m_links.push_back({m.jump_later(), offset, polled, nullptr});
-    else
-        far_jump_to(offset, site);
+BlockEmitter::Target BlockEmitter::branch_target(const Instruction& i) {
+    Target target;
+    target.offset = i64{i.page_offset} + i.length + static_cast<i64>(i.immediate);
+    target.narrow = !i.code64 && i.operand_size == 2;
+    if (!is_near(target)) target.site = &branch_site(i);
+    return target;
 }
 
-/// R13 = RIP of a place relative to the page base. Keeps the flags.
-void BlockEmitter::target_to_r13(i64 offset) {
+void BlockEmitter::branch_to(const Target& target, bool polled) {
+    if (is_near(target))
+        m_links.push_back({m.jump_later(), target, polled});
+    else
+        far_jump_to(target);
+}
+
+void BlockEmitter::go_to(i64 offset) { branch_to({offset, false, nullptr}); }
+
+/// To an address in another page, or anywhere from a block of one instruction.
+void BlockEmitter::far_jump_to(const Target& target) {
     m.load(h::r13, GNOMON_CPU(page_base));
-    m.mov(h::r14, static_cast<u64>(offset));
+    m.mov(h::r14, static_cast<u64>(target.offset));
     if (m_mode.has(Mode::code64))
         m.lea(h::r13, m.ptr[h::r13 + h::r14]);
     else
         m.lea(h::r13d, m.ptr[h::r13 + h::r14]);
-}
-
-/// To an address in another page, or anywhere from a block of one instruction.
-void BlockEmitter::far_jump_to(i64 offset, const BranchSite* site) {
-    target_to_r13(offset);
-    indirect_jump(site);
+    if (target.narrow) m.movzx(h::r13d, h::r13w);
+    indirect_jump(target.site);
 }
 
 void BlockEmitter::jump_if(const Instruction& i, u8 condition) {
-    const i64 target = i64{i.page_offset} + i.length + static_cast<i64>(i.immediate);
-    const BranchSite* const site = needs_site(target) ? &branch_site(i) : nullptr;
-    m_links.push_back({m.jump_if_later(condition), target, false, site});
+    const Target target = branch_target(i);
+    m_links.push_back({m.jump_if_later(condition), target});
 }
 
 /// Jumps to R13 = RIP, keeping the flags, by way of the fetch TLB and the page's entry table. What
@@ -96,7 +101,7 @@ void BlockEmitter::branch_target_to_r13(const DecodedInstruction& d) {
     const unsigned size = o.size / 8U;
     if (o.type == ZYDIS_OPERAND_TYPE_MEMORY) {
         emit_address(i, true);
-        AccessSite& site = begin_access(i, size, true, false, i.segment == seg_ss);
+        AccessSite& site = begin_access(i, size, true, false, i.segment);
         if (size == 8)
             m.mov(h::r13, m.ptr[h::r14 + h::r13]);
         else if (size == 4)
@@ -120,8 +125,7 @@ void BlockEmitter::emit_jump(const DecodedInstruction& d) {
         return;
     }
     if (d.operands[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-        const i64 target = next + static_cast<i64>(i.immediate);
-        go_to(target, false, needs_site(target) ? &branch_site(i) : nullptr);
+        branch_to(branch_target(i));
         return;
     }
     if (m_mode.set() == TlbSet::monitor) {
@@ -136,15 +140,15 @@ void BlockEmitter::emit_jump(const DecodedInstruction& d) {
 void BlockEmitter::emit_call(const DecodedInstruction& d) {
     const Instruction& i = d.compact;
     const i64 next = i64{i.page_offset} + i.length;
-    const unsigned size = m_mode.has(Mode::code64) ? 8 : 4;
+    const unsigned size = i.code64 ? 8 : i.operand_size;
     if (d.z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR) {
         emit_helper(i, far_call, false);
         go_to(next);
         return;
     }
     const bool direct = d.operands[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
-    const i64 target = next + static_cast<i64>(i.immediate);
-    BranchSite* const branch = direct && !needs_site(target) ? nullptr : &branch_site(i);
+    const Target target = direct ? branch_target(i) : Target{};
+    BranchSite* const branch = direct ? target.site : &branch_site(i);
     if (branch != nullptr) {
         branch->stack_delta = -static_cast<i32>(size);
         branch->pushed_size = static_cast<u8>(size);
@@ -153,27 +157,29 @@ void BlockEmitter::emit_call(const DecodedInstruction& d) {
         branch_target_to_r13(d);
         m.store(GNOMON_CPU(branch_target), h::r13);
     }
+    const auto sized = [size](const Xbyak::Reg64& r) {
+        return size == 8   ? Xbyak::Reg(r)
+               : size == 4 ? Xbyak::Reg(r.cvt32())
+                           : Xbyak::Reg(r.cvt16());
+    };
     stack_address(size);
     if (!m_mode.has(Mode::flat)) add_segment_base(seg_ss);
-    AccessSite& site = begin_access(i, size, false, true, true);
+    AccessSite& site = begin_access(i, size, false, true, seg_ss);
     site.completes = false;
     site.indirect_call = !direct;
     m.lea(h::r14, m.ptr[h::r14 + h::r13]);
     if (branch != nullptr) {
-        m.mov(h::r13, m.ptr[h::r14]);
+        m.mov(sized(h::r13), m.ptr[h::r14]);
         m.store(GNOMON_CPU(overwritten), h::r13);
     }
     m.load(h::r13, GNOMON_CPU(page_base));
     m.lea(h::r13, m.ptr[h::r13 + static_cast<int>(next)]);
-    if (size == 8)
-        m.mov(m.ptr[h::r14], h::r13);
-    else
-        m.mov(m.ptr[h::r14], h::r13d);
+    m.mov(m.ptr[h::r14], sized(h::r13));
     stack_lea(h::r15, -static_cast<int>(size));
     end_access(site);
     if (direct) {
         // Polled: the push may have left an exit to take, or have changed code.
-        go_to(target, true, branch);
+        branch_to(target, true);
         return;
     }
     m.load(h::r13, GNOMON_CPU(branch_target));
@@ -182,7 +188,7 @@ void BlockEmitter::emit_call(const DecodedInstruction& d) {
 
 void BlockEmitter::emit_return(const DecodedInstruction& d) {
     const Instruction& i = d.compact;
-    const unsigned size = m_mode.has(Mode::code64) ? 8 : 4;
+    const unsigned size = i.code64 ? 8 : i.operand_size;
     if (d.z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR) {
         emit_helper(i, far_return, false);
         go_to(i64{i.page_offset} + i.length);
@@ -191,11 +197,13 @@ void BlockEmitter::emit_return(const DecodedInstruction& d) {
     const int popped = static_cast<int>(i.immediate & 0xffff);
     stack_lea(h::r13, 0);
     if (!m_mode.has(Mode::flat)) add_segment_base(seg_ss);
-    AccessSite& site = begin_access(i, size, true, false, true);
+    AccessSite& site = begin_access(i, size, true, false, seg_ss);
     if (size == 8)
         m.mov(h::r13, m.ptr[h::r14 + h::r13]);
-    else
+    else if (size == 4)
         m.mov(h::r13d, m.ptr[h::r14 + h::r13]);
+    else
+        m.movzx(h::r13d, m.word[h::r14 + h::r13]);
     stack_lea(h::r15, static_cast<int>(size) + popped);
     end_access(site);
     BranchSite& branch = branch_site(i);
@@ -229,21 +237,20 @@ void BlockEmitter::emit_loop(const DecodedInstruction& d) {
     if (!wide) m.db(0x67);
     const u32 zero = m.jrcxz_later();
     restore();
-    const i64 target = next + static_cast<i64>(i.immediate);
-    BranchSite* const branch = needs_site(target) ? &branch_site(i) : nullptr;
+    const Target target = branch_target(i);
     if (!counts) {
-        m_links.push_back({m.jump_later(), next});
+        m_links.push_back({m.jump_later(), {next, false, nullptr}});
         m.bind_short(zero);
         restore();
-        go_to(target, false, branch);
+        branch_to(target);
         return;
     }
-    if (branch != nullptr) branch->counter_size = i.address_size;
+    if (target.site != nullptr) target.site->counter_size = i.address_size;
     u32 flag_exit = 0;
     if (d.z.mnemonic != ZYDIS_MNEMONIC_LOOP)
         flag_exit =
             m.jump_if_later(d.z.mnemonic == ZYDIS_MNEMONIC_LOOPE ? Assembler::nz : Assembler::z);
-    m_links.push_back({m.jump_later(), target, false, branch});
+    m_links.push_back({m.jump_later(), target});
     m.bind_short(zero);
     restore();
     if (flag_exit != 0) m.bind(flag_exit);

@@ -6,6 +6,7 @@
 /// that the compacted format places everything at the same offsets: only which extents are written,
 /// and the header, differ.
 #include "processor/soft/extended_state.h"
+#include "processor/soft/access_checks.h"
 #include "processor/soft/helpers.h"
 
 #include <Zydis/Zydis.h>
@@ -88,6 +89,13 @@ u32 mxcsr_of(const ExtendedState& state) {
     return value;
 }
 
+constexpr u64 legacy_bytes = sizeof ExtendedState::legacy;
+
+/// Bytes of an XSAVE area with these components.
+u64 area_bytes(u64 components) {
+    return (components & xcr0::avx) != 0 ? sizeof(ExtendedState) : ymm_offset;
+}
+
 /// Fills in what FXSAVE and FXRSTOR check before they touch memory; true if `result` is to be
 /// returned.
 bool fx_refused(Cpu& cpu, Gva area, HelperResult& result) {
@@ -153,6 +161,7 @@ HelperResult fxsave(Cpu& cpu, const Instruction& insn) {
     const Gva area = cpu.effective_address(insn);
     HelperResult refused{};
     if (fx_refused(cpu, area, refused)) return refused;
+    if (!check_access(cpu, insn.segment, area, legacy_bytes, true)) return HelperResult::fault;
     LiveState live(cpu);
     const bool sse = (cpu.cb.state.cr4 & cr4::osfxsr) != 0;
     Extents extents;
@@ -167,6 +176,7 @@ HelperResult fxrstor(Cpu& cpu, const Instruction& insn) {
     const Gva area = cpu.effective_address(insn);
     HelperResult refused{};
     if (fx_refused(cpu, area, refused)) return refused;
+    if (!check_access(cpu, insn.segment, area, legacy_bytes, false)) return HelperResult::fault;
     LiveState live(cpu);
     const bool sse = (cpu.cb.state.cr4 & cr4::osfxsr) != 0;
     Extents extents;
@@ -198,8 +208,10 @@ HelperResult xsave(Cpu& cpu, const Instruction& insn) {
     HelperResult refused{};
     if (xsave_refused(cpu, area, refused)) return refused;
 
-    LiveState live(cpu);
     const u64 requested = requested_features(cpu);
+    if (!check_access(cpu, insn.segment, area, area_bytes(requested), true))
+        return HelperResult::fault;
+    LiveState live(cpu);
     const u64 in_use = live.in_use() & requested;
     u64 saved = form == Form::standard ? requested : in_use;
     bool mxcsr = (requested & (xcr0::sse | xcr0::avx)) != 0;
@@ -237,7 +249,9 @@ HelperResult xrstor(Cpu& cpu, const Instruction& insn) {
     if (xsave_refused(cpu, area, refused)) return refused;
 
     XsaveHeader header;
-    if (!cpu.read_object(area + header_offset, header)) return HelperResult::fault;
+    if (!check_access(cpu, insn.segment, area, area_bytes(requested_features(cpu)), false) ||
+        !cpu.read_object(area + header_offset, header))
+        return HelperResult::fault;
     if (!header_valid(header, cpu.cb.state.xcr0)) return cpu.raise(Vector::gp, 0);
 
     LiveState live(cpu);

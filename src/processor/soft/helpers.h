@@ -119,7 +119,5 @@ HelperResult into(Cpu&, const Instruction&);
 HelperResult bcd_adjust(Cpu&, const Instruction&); ///< AAA, AAS, AAM, AAD, DAA, DAS
 HelperResult salc(Cpu&, const Instruction&);
 HelperResult xlat(Cpu&, const Instruction&);
-HelperResult
-cmpxchg_wide(Cpu&, const Instruction&); ///< CMPXCHG8B/16B when they straddle or are not aligned
 
 } // namespace gnomon::processor::soft

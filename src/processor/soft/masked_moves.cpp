@@ -4,6 +4,7 @@
 ///
 /// What the mask leaves out is not accessed and cannot fault (SDM vol. 2, the instructions' own
 /// pages).
+#include "processor/soft/access_checks.h"
 #include "processor/soft/extended_state.h"
 #include "processor/soft/helpers.h"
 
@@ -107,6 +108,13 @@ bool masked_load(Cpu& cpu, Gva gva, u8* out, u32 enabled, unsigned size) {
     });
 }
 
+/// Whether the segment lets the enabled elements at `gva` be accessed. Alignment is not checked.
+bool check_elements(Cpu& cpu, unsigned segment, Gva gva, u32 enabled, unsigned size, bool write) {
+    return for_each_run(enabled, [&](unsigned run, unsigned count) {
+        return check_access(cpu, segment, gva + run * size, count * size, write, 1);
+    });
+}
+
 /// VMASKMOVPS/PD, VPMASKMOVD/Q: reg is the data, vvvv the mask.
 HelperResult vector_maskmov(Cpu& cpu, const Instruction& insn, unsigned element_size) {
     HelperResult refused{};
@@ -118,6 +126,8 @@ HelperResult vector_maskmov(Cpu& cpu, const Instruction& insn, unsigned element_
     const u32 enabled = element_mask(mask, elements, element_size);
     const Gva gva = cpu.effective_address(insn);
     const bool is_store = insn.opcode == 0x2e || insn.opcode == 0x2f || insn.opcode == 0x8e;
+    if (!check_elements(cpu, insn.segment, gva, enabled, element_size, is_store))
+        return HelperResult::fault;
     if (is_store) {
         Ymm source;
         live.get_ymm(insn.reg & 15, source);
@@ -130,9 +140,12 @@ HelperResult vector_maskmov(Cpu& cpu, const Instruction& insn, unsigned element_
     return HelperResult::next;
 }
 
-/// DS:rDI, or another segment by prefix: the hidden operand of the byte-wise masked moves.
-Gva implicit_destination(const Cpu& cpu, const Instruction& insn) {
-    return cpu.linear(insn.segment, cpu.gpr(rdi, insn.address_size));
+/// Stores bytes at DS:rDI, or another segment by prefix: the hidden operand of the byte-wise masked
+/// moves.
+bool store_bytes(Cpu& cpu, const Instruction& insn, const u8* source, u32 enabled) {
+    const Gva gva = cpu.linear(insn.segment, cpu.gpr(rdi, insn.address_size));
+    return check_elements(cpu, insn.segment, gva, enabled, 1, true) &&
+           masked_store(cpu, gva, source, enabled, 1);
 }
 
 /// (V)MASKMOVDQU: reg is the data, rm the mask.
@@ -148,9 +161,8 @@ HelperResult maskmovdqu(Cpu& cpu, const Instruction& insn) {
     }
     LiveState live(cpu);
     const u32 enabled = element_mask(live.xmm(insn.rm & 15), 16, 1);
-    return masked_store(cpu, implicit_destination(cpu, insn), live.xmm(insn.reg & 15), enabled, 1)
-               ? HelperResult::next
-               : HelperResult::fault;
+    return store_bytes(cpu, insn, live.xmm(insn.reg & 15), enabled) ? HelperResult::next
+                                                                    : HelperResult::fault;
 }
 
 HelperResult maskmovq(Cpu& cpu, const Instruction& insn) {
@@ -163,8 +175,7 @@ HelperResult maskmovq(Cpu& cpu, const Instruction& insn) {
     const u8* const mask = live.st((insn.rm & 7U) - top);
     const u8* const data = live.st((insn.reg & 7U) - top);
     const u32 enabled = element_mask(mask, 8, 1);
-    if (!masked_store(cpu, implicit_destination(cpu, insn), data, enabled, 1))
-        return HelperResult::fault;
+    if (!store_bytes(cpu, insn, data, enabled)) return HelperResult::fault;
     // Every MMX instruction but EMMS makes TOP zero and all tags valid (SDM vol. 1 section 9.5.1).
     const auto fsw = static_cast<u16>(live.fsw() & ~LiveState::fsw_top);
     live.set_x87_words(live.fcw(), fsw, 0xff);
@@ -251,7 +262,7 @@ HelperResult gather(Cpu& cpu, const Instruction& insn) {
         const Gva gva =
             cpu.linear(insn.segment, (offset + static_cast<u64>(insn.displacement)) & address_mask);
         u8 element[8];
-        if (!cpu.read(gva, element, size)) {
+        if (!check_access(cpu, insn.segment, gva, size, false) || !cpu.read(gva, element, size)) {
             // What was gathered stays, so that running the instruction again goes on from here.
             if (progress) {
                 live.set_ymm(insn.reg & 15, destination);

@@ -26,7 +26,16 @@ Mode Mode::of(const Cpu& cpu) {
         if ((s.segment[seg_es].base | s.segment[seg_cs].base | s.segment[seg_ss].base |
              s.segment[seg_ds].base) == 0)
             bits |= flat;
+        const Segment& cs = s.segment[seg_cs];
+        if (!is_unrestricted_code(cs) || !is_unrestricted_data(s.segment[seg_es]) ||
+            !is_unrestricted_data(s.segment[seg_ss]) || !is_unrestricted_data(s.segment[seg_ds]))
+            bits |= checked;
+        if (!is_unrestricted_data(s.segment[seg_fs])) bits |= checked_fs;
+        if (!is_unrestricted_data(s.segment[seg_gs])) bits |= checked_gs;
+        // What is fetched is checked between instructions.
+        if (cs.base != 0 || cs.limit != 0xffffffff) bits |= single;
     }
+    if (alignment_checked(cpu)) bits |= checked | checked_fs | checked_gs;
     const bool ts = (s.cr0 & cr0::ts) != 0, em = (s.cr0 & cr0::em) != 0;
     if (ts) bits |= task_switched;
     if (!ts && !em) bits |= fpu;

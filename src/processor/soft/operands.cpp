@@ -2,6 +2,7 @@
 #include "processor/soft/operands.h"
 
 #include "base/verify.h"
+#include "processor/soft/access_checks.h"
 
 #include <cstring>
 
@@ -18,10 +19,13 @@ bool canonical_range(Gva address, u64 size) {
 
 // Cpu::read and write raise #GP(0) for an address that is not canonical; in the stack segment that
 // is #SS(0).
-bool check_segment(Cpu& cpu, unsigned segment, Gva address, u64 size) {
-    if (segment != seg_ss || !cpu.cb.state.code64() || canonical_range(address, size)) return true;
-    cpu.raise(Vector::ss, 0);
-    return false;
+bool check_segment(Cpu& cpu, unsigned segment, Gva address, u64 size, bool write,
+                   unsigned alignment) {
+    if (segment == seg_ss && cpu.cb.state.code64() && !canonical_range(address, size)) {
+        cpu.raise(Vector::ss, 0);
+        return false;
+    }
+    return check_access(cpu, segment, address, size, write, alignment);
 }
 
 u64 stack_mask(const Cpu& cpu) {
@@ -36,17 +40,19 @@ u64 zero_extended(u64 value, unsigned size) {
 // Runs `access(address, bytes, buffer offset)` over a stack range: in one piece unless it wraps
 // around the stack segment.
 template <class Access>
-bool over_stack(Cpu& cpu, u64 pointer, unsigned size, std::size_t count, Access access) {
+bool over_stack(Cpu& cpu, u64 pointer, unsigned size, std::size_t count, bool write,
+                Access access) {
     const u64 mask = stack_mask(cpu);
     const u64 bytes = u64{size} * count;
     pointer &= mask;
     if (pointer <= mask - (bytes - 1)) {
         const Gva address = cpu.linear(seg_ss, pointer);
-        return check_segment(cpu, seg_ss, address, bytes) && access(address, bytes, u64{0});
+        return check_segment(cpu, seg_ss, address, bytes, write, size) &&
+               access(address, bytes, u64{0});
     }
     for (std::size_t i = 0; i < count; ++i) {
         const Gva address = cpu.linear(seg_ss, (pointer + u64{size} * i) & mask);
-        if (!check_segment(cpu, seg_ss, address, size) ||
+        if (!check_segment(cpu, seg_ss, address, size, write, size) ||
             !access(address, u64{size}, u64{size} * i))
             return false;
     }
@@ -57,12 +63,16 @@ bool over_stack(Cpu& cpu, u64 pointer, unsigned size, std::size_t count, Access 
 
 bool read_operand(Cpu& cpu, const Instruction& insn, void* out, u64 size, u64 offset) {
     const Gva address = cpu.effective_address(insn) + offset;
-    return check_segment(cpu, insn.segment, address, size) && cpu.read(address, out, size);
+    return check_segment(cpu, insn.segment, address, size, false, natural_alignment(size)) &&
+           cpu.read(address, out, size);
 }
 
 bool write_operand(Cpu& cpu, const Instruction& insn, const void* in, u64 size) {
     const Gva address = cpu.effective_address(insn);
-    return check_segment(cpu, insn.segment, address, size) && cpu.write(address, in, size);
+    // Of these only SGDT and SIDT write more than 8 bytes; their operands are aligned to 4.
+    const unsigned alignment = size > 8 ? 4 : natural_alignment(size);
+    return check_segment(cpu, insn.segment, address, size, true, alignment) &&
+           cpu.write(address, in, size);
 }
 
 bool read_rm16(Cpu& cpu, const Instruction& insn, u16& out) {
@@ -105,7 +115,8 @@ bool read_stack(Cpu& cpu, u64 offset, unsigned size, std::span<u64> items) {
     const auto access = [&](Gva address, u64 length, u64 at) {
         return cpu.read(address, bytes + at, length);
     };
-    if (!over_stack(cpu, cpu.cb.state.gpr[rsp] + offset, size, items.size(), access)) return false;
+    if (!over_stack(cpu, cpu.cb.state.gpr[rsp] + offset, size, items.size(), false, access))
+        return false;
     for (std::size_t i = 0; i < items.size(); ++i) {
         items[i] = 0;
         std::memcpy(&items[i], bytes + i * size, size);
@@ -125,8 +136,8 @@ bool write_stack(Cpu& cpu, unsigned size, std::span<const u64> items) {
     const auto access = [&](Gva address, u64 length, u64 at) {
         return cpu.write(address, bytes + at, length);
     };
-    return over_stack(cpu, pointer, size, items.size(), probe) &&
-           over_stack(cpu, pointer, size, items.size(), access);
+    return over_stack(cpu, pointer, size, items.size(), true, probe) &&
+           over_stack(cpu, pointer, size, items.size(), true, access);
 }
 
 void move_stack_pointer(Cpu& cpu, u64 delta) {

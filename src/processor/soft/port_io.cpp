@@ -137,13 +137,14 @@ HelperResult ins(Cpu& cpu, const Instruction& insn) {
     // Probed before the device is asked: reading a port may have side effects, and cannot be taken
     // back.
     const Gva destination = cpu.linear(seg_es, cpu.gpr(rdi, insn.address_size));
-    if (!cpu.probe_write(destination, size)) return failed(cpu);
+    if (!check_access(cpu, seg_es, destination, size, true) || !cpu.probe_write(destination, size))
+        return failed(cpu);
     if (!cpu.cb.io_data_valid) return leave_for_read(cpu, insn, port, size);
     const u64 data = cpu.cb.io_data;
     if (!cpu.write(destination, &data, size)) return failed(cpu);
     take_io_data(cpu);
-    // Between elements the instruction stands to be interrupted: RIP is still at it.
     note_watched_ports(cpu, port, size);
+    // Between elements the instruction stands to be interrupted: RIP is still at it.
     return step(cpu, insn, rdi, size) ? HelperResult::dispatch : HelperResult::next;
 }
 

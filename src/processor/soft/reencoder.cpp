@@ -24,6 +24,24 @@ bool is_dropped_prefix(u8 prefix, bool code64) {
     }
 }
 
+/// Whether an instruction of a 16-bit code segment, where this is the default, needs a prefix here
+/// to have 16-bit operands.
+bool needs_operand_size_prefix(const DecodedInstruction& d) {
+    if (d.z.operand_width != 16) return false;
+    if (d.z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT) return true;
+    // Elsewhere 66 often is part of the opcode: only where the operands change with it.
+    for (unsigned n = 0; n < d.z.operand_count; ++n) {
+        const ZydisDecodedOperand& o = d.operands[n];
+        if (o.type == ZYDIS_OPERAND_TYPE_REGISTER &&
+            ZydisRegisterGetClass(o.reg.value) == ZYDIS_REGCLASS_GPR16)
+            return true;
+        if (o.type == ZYDIS_OPERAND_TYPE_MEMORY && o.size == 16 &&
+            d.disposition.feature == Feature::base)
+            return true;
+    }
+    return false;
+}
+
 /// The fields that REX or VEX extend, complete (0-15).
 struct Fields {
     u8 reg, rm, index, vvvv;
@@ -122,9 +140,13 @@ void reencode(Assembler& a, const DecodedInstruction& d, HostRegisters registers
         return;
     }
 
-    for (u8 i = 0; i < d.z.raw.prefix_count; ++i)
-        if (!is_dropped_prefix(d.z.raw.prefixes[i].value, d.compact.code64))
-            a.db(d.z.raw.prefixes[i].value);
+    for (u8 i = 0; i < d.z.raw.prefix_count; ++i) {
+        const auto& prefix = d.z.raw.prefixes[i];
+        const bool inverted =
+            d.code16 && prefix.value == 0x66 && prefix.type != ZYDIS_PREFIX_TYPE_MANDATORY;
+        if (!inverted && !is_dropped_prefix(prefix.value, d.compact.code64)) a.db(prefix.value);
+    }
+    if (d.code16 && needs_operand_size_prefix(d)) a.db(0x66);
     // INC and DEC with the register in the opcode are REX prefixes in 64-bit code: use their ModRM
     // forms.
     const bool short_inc = !d.compact.code64 && d.z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT &&

@@ -17,7 +17,8 @@ struct AccessSite {
     u8 length = 0;       ///< of the instruction
     u8 size = 0;         ///< bytes accessed, 1 to 64
     bool read = false, write = false;
-    bool stack = false; ///< #SS rather than #GP for a non-canonical address
+    u8 segment = seg_ds;  ///< SS: #SS rather than #GP
+    bool checked = false; ///< by check_access; the access always comes this way
     bool completes =
         true; ///< `after` is the next instruction (false: the branch of a CALL is still to come)
     bool indirect_call = false; ///< the push of a CALL to Cpu::branch_target
@@ -28,10 +29,10 @@ struct AccessSite {
 
 /// A taken near branch whose target may be one that the processor refuses: what C++ must undo then.
 struct BranchSite {
-    u16 page_offset = 0;  ///< of the instruction
-    i32 stack_delta = 0;  ///< what it has added to rSP
-    u8 pushed_size = 0;   ///< CALL: bytes of the return address, which replaced Cpu::overwritten
-    u8 counter_size = 0;  ///< LOOP: bytes of the counter that it has decremented
+    u16 page_offset = 0; ///< of the instruction
+    i32 stack_delta = 0; ///< what it has added to rSP
+    u8 pushed_size = 0;  ///< CALL: bytes of the return address, which replaced Cpu::overwritten
+    u8 counter_size = 0; ///< LOOP: bytes of the counter that it has decremented
 };
 
 /// One call of a helper.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "processor/soft/slow_access.h"
 
+#include "processor/soft/access_checks.h"
 #include "processor/soft/mmu.h"
 
 #include <algorithm>
@@ -48,9 +49,11 @@ int resolve_access(Cpu& cpu, Gva address, AccessSite& site, u32 commit_thunk) {
         return static_cast<int>(Leave::fault);
     }
     if (!Cpu::canonical(address.value()) || !Cpu::canonical(address.value() + size - 1)) {
-        cpu.raise(site.stack ? Vector::ss : Vector::gp, 0);
+        cpu.raise(site.segment == seg_ss ? Vector::ss : Vector::gp, 0);
         return static_cast<int>(Leave::fault);
     }
+    if (site.checked && !check_access(cpu, site.segment, address, size, site.write))
+        return static_cast<int>(Leave::fault);
     // Alignment comes before paging. Where the page is at hand, the host's own instruction looks.
     if (address.value() % site.alignment != 0) {
         cpu.raise(Vector::gp, 0);

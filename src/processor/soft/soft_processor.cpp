@@ -41,6 +41,16 @@ void split_flags(Cpu& cpu) {
     cpu.host_flags = (cpu.cb.state.rflags & rflags::arithmetic) | rflags::fixed1;
 }
 
+/// The linear address that is fetched from at `rip`.
+Gva fetch_address(const RegisterBlock& s, u64 rip) {
+    return Gva(s.code64() ? rip : (s.segment[seg_cs].base + rip) & 0xffffffff);
+}
+
+/// Whether an instruction may begin at `rip`: a canonical address, or one within the limit of CS.
+bool fetch_allowed(const RegisterBlock& s, u64 rip) {
+    return s.code64() ? Cpu::canonical(rip) : rip <= s.segment[seg_cs].limit;
+}
+
 /// DR6 bits of the execution breakpoints at RIP (SDM vol. 3B section 18.3.1.1); RF suppresses them.
 u64 execution_breakpoints(const RegisterBlock& s) {
     if (!any_breakpoint(s) || (s.rflags & rflags::rf) != 0) return 0;
@@ -190,12 +200,12 @@ SoftProcessor::Target SoftProcessor::find_target() {
         m_fetch_mode[set_index] = mode.bits;
     }
     cpu.pending.kind = Pending::Kind::none;
-    if (!Cpu::canonical(rip)) {
+    if (!fetch_allowed(cpu.cb.state, rip)) {
         cpu.raise(Vector::gp, 0);
         return {};
     }
-    const Gva gva(rip);
-    cpu.page_base = gva.page().value();
+    const Gva gva = fetch_address(cpu.cb.state, rip);
+    cpu.page_base = rip - gva.page_offset();
     const auto offset = static_cast<u16>(gva.page_offset());
 
     Tlb& t = cpu.tlb[set_index];
@@ -204,7 +214,7 @@ SoftProcessor::Target SoftProcessor::find_target() {
     if (t.fetch_tag[i] == tag) {
         // SAFETY: fetch_code was filled below with the entry table of a live PageCode.
         const u32 entry = reinterpret_cast<const u32*>(t.fetch_code[i])[offset];
-        if (entry != m_thunks.entry_miss) return {entry, nullptr};
+        if (entry != m_thunks.entry_miss) return within_limit({entry, nullptr});
     }
     const Walk found = walk(cpu, gva, Reach::execute, set);
     if (found.kind == Walk::Kind::fault) {
@@ -218,19 +228,31 @@ SoftProcessor::Target SoftProcessor::find_target() {
     PageCode* page = &m_cache->page(found.frame, mode);
     Target target{m_cache->entry(*page, offset), page};
     if (target.entry == 0) {
-        target = translate_target(found.frame, found.host, *page, offset);
+        target = translate_target(found.frame, found.host, *page, gva);
         if (target.entry == 0) return target;
         page = target.page;
     }
     t.fetch_tag[i] = tag;
     t.fetch_code[i] = reinterpret_cast<u64>(page->entries.get());
     t.fetch_page[i] = cpu.page_base;
-    return target;
+    return within_limit(target);
+}
+
+SoftProcessor::Target SoftProcessor::within_limit(Target target) {
+    const RegisterBlock& s = m_cpu->cb.state;
+    const u64 limit = s.segment[seg_cs].limit;
+    if (s.code64() || limit == 0xffffffff) return target;
+    const Block* block = m_cache->containing(target.entry); // one instruction, by Mode::single
+    VERIFY(block != nullptr);
+    if (s.rip + block->guest_length - 1 <= limit) return target;
+    m_cpu->raise(Vector::gp, 0);
+    return {};
 }
 
 SoftProcessor::Target SoftProcessor::translate_target(Gpa frame, Hva host, PageCode& first_page,
-                                                      u16 offset) {
+                                                      Gva gva) {
     Cpu& cpu = *m_cpu;
+    const auto offset = static_cast<u16>(gva.page_offset());
     PageCode* page = &first_page;
     const Mode mode = page->mode;
     CodeBytes bytes;
@@ -246,7 +268,13 @@ SoftProcessor::Target SoftProcessor::translate_target(Gpa frame, Hva host, PageC
             page = &m_cache->page(frame, mode);
             continue;
         case Translation::Kind::needs_second: {
-            const Gva second(cpu.page_base + page_size);
+            u64 second_rip = cpu.page_base + page_size;
+            if (!mode.has(Mode::code64)) second_rip &= 0xffffffff;
+            if (!fetch_allowed(cpu.cb.state, second_rip)) {
+                cpu.raise(Vector::gp, 0);
+                return {};
+            }
+            const Gva second = fetch_address(cpu.cb.state, second_rip);
             const Walk found = walk(cpu, second, Reach::execute, mode.set());
             if (found.kind == Walk::Kind::fault) {
                 leave_for_page_fault(cpu, second, found.error_code, false);
@@ -320,19 +348,20 @@ bool SoftProcessor::deliver() {
 bool SoftProcessor::finish_branch() {
     Cpu& cpu = *m_cpu;
     RegisterBlock& s = cpu.cb.state;
-    const u64 target = cpu.resume_rip;
-    if (Cpu::canonical(target)) {
+    const u64 target = s.code64() ? cpu.resume_rip : cpu.resume_rip & 0xffffffff;
+    if (fetch_allowed(s, target)) {
         s.rip = target;
         return true;
     }
     const BranchSite& site = *static_cast<const BranchSite*>(cpu.site);
     s.rip = cpu.page_base + site.page_offset;
+    if (!s.code64()) s.rip &= 0xffffffff;
     move_stack_pointer(cpu, static_cast<u64>(-i64{site.stack_delta}));
     if (site.pushed_size != 0) {
         // The return address was written there just now. Only the write buffer could be too full to
         // take it back; then it stays, below the stack.
-        const Gva slot = cpu.linear(seg_ss, s.gpr[rsp] - site.pushed_size);
-        static_cast<void>(cpu.write(slot, &cpu.overwritten, site.pushed_size));
+        const u64 items[] = {cpu.overwritten};
+        static_cast<void>(write_stack(cpu, site.pushed_size, items));
     }
     if (site.counter_size != 0) cpu.set_gpr(rcx, site.counter_size, s.gpr[rcx] + 1);
     cpu.raise(Vector::gp, 0);
@@ -471,9 +500,16 @@ Exit SoftProcessor::enter() {
         cpu.held_watch_hits = 0;
         cpu.entered_handler = false;
         cpu.traps_held = false;
+        cpu.mid_repeat = false;
         ++cpu.statistics.dispatches;
         const auto reason = static_cast<Leave>(m_thunks.run(target.entry));
         merge_flags(cpu);
+        const auto complete_rf = [&] { // RF covers one instruction, all turns of it
+            if (cpu.mid_repeat)
+                cb.state.rflags |= rflags::rf;
+            else if (resumed)
+                cb.state.rflags &= ~rflags::rf;
+        };
 
         switch (reason) {
         case Leave::link: link_site = cpu.site; [[fallthrough]];
@@ -502,16 +538,9 @@ Exit SoftProcessor::enter() {
         }
         if (reason == Leave::dispatch && cpu.poll != 0 && cb.state.rip == rip) {
             cpu.single_step_once = step_once; // kicked before anything was run
-        cpu.mid_repeat = false;
             cb.interrupt_shadow = shadow;
             continue;
         }
-        const auto complete_rf = [&] { // RF covers one instruction, all turns of it
-            if (cpu.mid_repeat)
-                cb.state.rflags |= rflags::rf;
-            else if (resumed)
-                cb.state.rflags &= ~rflags::rf;
-        };
         if (had_io_data)
             cb.io_data_valid = false; // whether or not it was what the instruction wanted
         complete_rf();

@@ -43,7 +43,9 @@ private:
     };
     /// The translation for the current RIP and mode, made if need be.
     [[nodiscard]] Target find_target();
-    [[nodiscard]] Target translate_target(Gpa frame, Hva host, PageCode& page, u16 offset);
+    [[nodiscard]] Target translate_target(Gpa frame, Hva host, PageCode& page, Gva gva);
+    /// The target, unless the instruction there goes beyond the limit of CS.
+    [[nodiscard]] Target within_limit(Target target);
     void prepare_code_frame(Gpa frame, Hva host);
     void flush_code();
     /// Turns Cpu::pending of kind exception into an injection.

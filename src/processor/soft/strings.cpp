@@ -10,6 +10,7 @@
 /// A fault leaves the registers at the element that faulted, RIP at the instruction. The same goes
 /// for the three reasons to stop early: a pending poll, an exit that an MMIO write asks for, and
 /// single-stepping.
+#include "processor/soft/access_checks.h"
 #include "processor/soft/arithmetic_flags.h"
 #include "processor/soft/helpers.h"
 
@@ -42,6 +43,16 @@ public:
           m_remaining(m_repeated ? cpu.cb.state.gpr[rcx] & m_mask : 1),
           m_source(cpu.cb.state.gpr[rsi] & m_mask), m_destination(cpu.cb.state.gpr[rdi] & m_mask) {}
 
+    /// Whether segments or alignment must be looked at, element by element.
+    [[nodiscard]] bool is_checked() const {
+        return (m_uses_source && is_restricted(m_insn.segment)) ||
+               (m_uses_destination && is_restricted(seg_es)) || alignment_checked(m_cpu);
+    }
+    [[nodiscard]] bool check_element(bool writes_destination) const {
+        return (!m_uses_source || check_access(m_cpu, m_insn.segment, source(), m_size, false)) &&
+               (!m_uses_destination ||
+                check_access(m_cpu, seg_es, destination(), m_size, writes_destination));
+    }
     [[nodiscard]] u64 remaining() const { return m_remaining; }
     [[nodiscard]] unsigned size() const { return m_size; }
     [[nodiscard]] bool backward() const { return m_backward; }
@@ -89,6 +100,11 @@ public:
     }
 
 private:
+    [[nodiscard]] bool is_restricted(unsigned segment) const {
+        const Segment& s = m_cpu.cb.state.segment[segment];
+        return !m_insn.code64 && !is_unrestricted_data(s) &&
+               !(segment == seg_cs && is_unrestricted_code(s));
+    }
     [[nodiscard]] u64 chunk_of(Gva gva, u64 offset) const {
         const u64 in_page = gva.page_offset();
         if (in_page + m_size > page_size || m_mask - offset < m_size - 1) return 0;
@@ -112,6 +128,7 @@ private:
 
 /// Runs `operation` over the elements. An Operation has
 ///   uses_source, uses_destination   which of rSI and rDI it walks;
+///   writes_destination              whether it writes where rDI points;
 ///   Route chunk(walk, count)        does up to `count` elements within the page, less only if it
 ///   stopped; sets count; bool element(walk)              does one element through Cpu::read and
 ///   Cpu::write; false: pending; bool stopped()                  whether the terminating condition
@@ -127,8 +144,11 @@ HelperResult run(Cpu& cpu, const Instruction& insn, Operation&& operation) {
     };
     if (walk.remaining() == 0) return HelperResult::next;
     const bool single_step = (cpu.cb.state.rflags & rflags::tf) != 0;
+    const bool checked = walk.is_checked();
     while (true) {
-        u64 count = walk.chunk();
+        if (checked && !walk.check_element(operation.writes_destination))
+            return leave(HelperResult::fault);
+        u64 count = checked ? 0 : walk.chunk();
         if (single_step) count = std::min<u64>(count, 1);
         Route route = Route::elements;
         if (count != 0) route = operation.chunk(walk, count);
@@ -216,7 +236,7 @@ template <class T>
 }
 
 struct Movs {
-    static constexpr bool uses_source = true, uses_destination = true;
+    static constexpr bool uses_source = true, uses_destination = true, writes_destination = true;
     Cpu& cpu;
 
     Route chunk(const Walk& walk, u64& count) const {
@@ -241,7 +261,7 @@ struct Movs {
 };
 
 struct Stos {
-    static constexpr bool uses_source = false, uses_destination = true;
+    static constexpr bool uses_source = false, uses_destination = true, writes_destination = true;
     Cpu& cpu;
 
     Route chunk(const Walk& walk, u64& count) const {
@@ -260,7 +280,7 @@ struct Stos {
 
 template <class T>
 struct Lods {
-    static constexpr bool uses_source = true, uses_destination = false;
+    static constexpr bool uses_source = true, uses_destination = false, writes_destination = false;
     Cpu& cpu;
     T value = 0;
     bool loaded = false;
@@ -354,7 +374,7 @@ private:
 
 template <class T>
 struct Cmps {
-    static constexpr bool uses_source = true, uses_destination = true;
+    static constexpr bool uses_source = true, uses_destination = true, writes_destination = false;
     Cpu& cpu;
     Comparison<T> comparison;
 
@@ -384,7 +404,7 @@ struct Cmps {
 
 template <class T>
 struct Scas {
-    static constexpr bool uses_source = false, uses_destination = true;
+    static constexpr bool uses_source = false, uses_destination = true, writes_destination = false;
     Cpu& cpu;
     Comparison<T> comparison;
     T accumulator;

@@ -2,6 +2,7 @@
 /// @file FNSTENV, FLDENV, FNSAVE and FRSTOR: the protected-mode formats of 28 and 14 bytes, and of
 /// 108 and 94 with the registers (SDM vol. 1 section 8.1.10). The instruction and data pointers in
 /// them are zero, see LiveState.
+#include "processor/soft/access_checks.h"
 #include "processor/soft/extended_state.h"
 #include "processor/soft/helpers.h"
 
@@ -75,6 +76,21 @@ void apply_environment(LiveState& live, const Instruction& insn, const u8* in) {
 
 bool x87_unavailable(const Cpu& cpu) { return (cpu.cb.state.cr0 & (cr0::em | cr0::ts)) != 0; }
 
+/// Images are aligned to 2 or 4 bytes, by operand size (SDM vol. 3A table 6-7).
+unsigned image_alignment(const Instruction& insn) { return insn.operand_size == 2 ? 2 : 4; }
+
+bool read_image(Cpu& cpu, const Instruction& insn, u8* out, u64 size) {
+    const Gva gva = cpu.effective_address(insn);
+    return check_access(cpu, insn.segment, gva, size, false, image_alignment(insn)) &&
+           cpu.read(gva, out, size);
+}
+
+bool write_image(Cpu& cpu, const Instruction& insn, const u8* in, u64 size) {
+    const Gva gva = cpu.effective_address(insn);
+    return check_access(cpu, insn.segment, gva, size, true, image_alignment(insn)) &&
+           cpu.write(gva, in, size);
+}
+
 } // namespace
 
 HelperResult fnstenv(Cpu& cpu, const Instruction& insn) {
@@ -82,8 +98,7 @@ HelperResult fnstenv(Cpu& cpu, const Instruction& insn) {
     LiveState live(cpu);
     u8 environment[largest_environment];
     format_environment(live, insn, environment);
-    if (!cpu.write(cpu.effective_address(insn), environment, environment_bytes(insn)))
-        return HelperResult::fault;
+    if (!write_image(cpu, insn, environment, environment_bytes(insn))) return HelperResult::fault;
     live.set_x87_words(live.fcw() | 0x3f, live.fsw(), live.ftw());
     return HelperResult::next;
 }
@@ -93,8 +108,7 @@ HelperResult fldenv(Cpu& cpu, const Instruction& insn) {
     LiveState live(cpu);
     if (live.x87_exception_pending()) return cpu.raise(Vector::mf);
     u8 environment[largest_environment];
-    if (!cpu.read(cpu.effective_address(insn), environment, environment_bytes(insn)))
-        return HelperResult::fault;
+    if (!read_image(cpu, insn, environment, environment_bytes(insn))) return HelperResult::fault;
     apply_environment(live, insn, environment);
     return HelperResult::next;
 }
@@ -107,7 +121,7 @@ HelperResult fnsave(Cpu& cpu, const Instruction& insn) {
     format_environment(live, insn, image);
     for (unsigned i = 0; i < 8; ++i)
         std::memcpy(image + environment + register_bytes * i, live.st(i), register_bytes);
-    if (!cpu.write(cpu.effective_address(insn), image, environment + 8 * register_bytes))
+    if (!write_image(cpu, insn, image, environment + 8 * register_bytes))
         return HelperResult::fault;
     live.set_x87_words(LiveState::initial_fcw, 0, 0);
     return HelperResult::next;
@@ -119,8 +133,7 @@ HelperResult frstor(Cpu& cpu, const Instruction& insn) {
     if (live.x87_exception_pending()) return cpu.raise(Vector::mf);
     u8 image[largest_image];
     const u64 environment = environment_bytes(insn);
-    if (!cpu.read(cpu.effective_address(insn), image, environment + 8 * register_bytes))
-        return HelperResult::fault;
+    if (!read_image(cpu, insn, image, environment + 8 * register_bytes)) return HelperResult::fault;
     apply_environment(live, insn, image);
     for (unsigned i = 0; i < 8; ++i)
         std::memcpy(live.st(i), image + environment + register_bytes * i, register_bytes);
