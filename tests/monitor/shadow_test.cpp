@@ -113,6 +113,22 @@ TEST_F(M2_1_Shadow, AccessedAndDirtyAreSetAsTheAccessesAsk) {
     EXPECT_TRUE(g.check().ok()) << g.check().text();
 }
 
+TEST_F(M2_1_Shadow, DirtyIsSetForPagesOutsideRamToo) {
+    constexpr u64 address = u64{3} << 39, device = 0xd0000000;
+    g.map(address, device, pte::p | pte::w);
+    g.assemble(place::kernel_code, [&](Code& c) {
+        c.mov(rbx, address);
+        c.mov(ptr[rbx], rax);
+        c.hlt();
+    });
+    g.start_kernel();
+    const Stop stop = g.run();
+    EXPECT_TRUE(stop.is(ExitReason::mmio) && stop.exit.write) << stop.text();
+    EXPECT_EQ(stop.exit.gpa, Gpa(device));
+    EXPECT_EQ(g.peek(g.entry_address(address)) & (pte::a | pte::d), pte::a | pte::d);
+    EXPECT_TRUE(g.check().ok()) << g.check().text();
+}
+
 TEST_F(M2_1_Shadow, RightsAreThoseOfAllLevels) {
     // Read-only at level 2, then user access withheld at level 3, XD at level 4.
     const struct {

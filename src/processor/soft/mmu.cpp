@@ -89,7 +89,7 @@ Walk walk(const Cpu& cpu, Gva gva, Reach reach, TlbSet set) {
     if (reach == Reach::execute && execute_disable != 0) return result;
     if (reach == Reach::write && !may_write) return result;
     const bool dirty = entry.has(ShadowEntry::dirty);
-    if (reach == Reach::write && !dirty && !entry.has(ShadowEntry::mmio)) return result;
+    if (reach == Reach::write && !dirty) return result;
 
     result.frame = Gpa(entry.address());
     result.traced = entry.has(ShadowEntry::traced);
