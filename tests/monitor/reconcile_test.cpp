@@ -253,6 +253,54 @@ TEST_F(M2_4_Reconcile, SmapFollowsCr4AndAc) {
     expect_coherent();
 }
 
+// A page that becomes the user's is lost to the supervisor: U/S takes something away in both
+// directions, at every level.
+class UserFlag : public M2_4_Reconcile, public testing::WithParamInterface<unsigned> {};
+
+TEST_P(UserFlag, ClosesAPageToTheSupervisorOnceItIsSet) {
+    for (unsigned level = 1; level <= 4; ++level) {
+        const u64 at = g.entry_address(window, level);
+        g.poke(at, g.peek(at) | pte::u);
+    }
+    const u64 changed = g.entry_address(window, GetParam());
+    g.poke(changed, g.peek(changed) & ~pte::u);
+    const auto make_user_page = [&](Code& c) {
+        c.mov(r11d, static_cast<u32>(changed));
+        c.or_(qword[r11], static_cast<u32>(pte::u));
+        c.invlpg(rbx);
+    };
+    const auto enable = [](Code& c, u64 bit) {
+        c.mov_from_cr(rax, 4);
+        c.or_(rax, static_cast<u32>(bit));
+        c.mov_to_cr(4, rax);
+    };
+    Stop stop = run([&](Code& c) {
+        enable(c, control4::smap);
+        c.mov(r8, ptr[rbx]);
+        c.mov(ptr[rbx], r8);
+        make_user_page(c);
+        c.mov(r9, ptr[rbx]);
+    });
+    ASSERT_TRUE(stop.is(Vector::pf)) << stop.text();
+    EXPECT_EQ(stop.error_code, 1U);
+    EXPECT_EQ(g.state().cr2, window);
+    expect_coherent();
+
+    g.poke(changed, g.peek(changed) & ~pte::u);
+    g.mmu().note_write(Gpa(changed), 8);
+    g.assemble(place::data, [](Code& c) { c.ret(); });
+    stop = run([&](Code& c) {
+        enable(c, control4::smep);
+        c.call(rbx);
+        make_user_page(c);
+        c.call(rbx);
+    });
+    ASSERT_TRUE(stop.is(Vector::pf)) << stop.text();
+    EXPECT_EQ(stop.error_code, 0x11U);
+    expect_coherent();
+}
+INSTANTIATE_TEST_SUITE_P(Levels, UserFlag, testing::Values(1U, 2U));
+
 // Kernel halves share their tables: an edit under one root is seen under the other.
 TEST_F(M2_4_Reconcile, TablesSharedByTwoRoots) {
     const u64 other_root = g.table_page();
