@@ -16,6 +16,8 @@
         .code32
 start32:
         cli
+        mov [pvh_start_info], ebx
+        xor esi, esi
         mov esp, offset stack_top
         mov eax, cr4
         or eax, 0x20
@@ -40,6 +42,7 @@ start64:
         cli
         cld
         mov esp, offset stack_top
+        mov [boot_parameters], rsi                      // Linux's boot protocol; 0 by way of start32
         mov eax, offset pml4
         mov cr3, rax
         lgdt [gdt_pointer]
@@ -592,6 +595,7 @@ user_stack_top:
 \name:  .skip 8
         .endr
 .endm
+        VARIABLES boot_parameters, pvh_start_info
         VARIABLES case_name, case_scratch, resume_rip, resume_rsp, rax_scratch
         VARIABLES rec_count, rec_vector, rec_error, rec_rip, rec_cs, rec_rflags, rec_rsp, rec_ss, rec_cr2, rec_frame
         VARIABLES rec_handler_ss, rec_handler_rflags, log_count
