@@ -16,8 +16,8 @@ namespace {
 /// non-leaf entry ignores (D, G) count too: a needless invalidation is the worst they cause. U/S
 /// takes away either way: what becomes a user page is closed to the supervisor by SMEP and SMAP.
 constexpr bool weaker(u64 was, u64 now) {
-    constexpr u64 granting = guest_entry::present | guest_entry::writable | guest_entry::accessed |
-                             guest_entry::dirty;
+    constexpr u64 granting =
+        guest_entry::present | guest_entry::writable | guest_entry::accessed | guest_entry::dirty;
     constexpr u64 identity = guest_entry::address_mask | guest_entry::page_size |
                              guest_entry::global | guest_entry::user;
     return (was & ~now & granting) != 0 || (now & ~was & guest_entry::execute_disable) != 0 ||
