@@ -205,6 +205,17 @@ mitigations)
 check_shadow)
     trace 0 -e trace=none --check-shadow 300 -- sh -c 'for i in 1 2 3 4 5; do ls -lR /bin >/dev/null; done' </dev/null
     ;;
+memory_stress | memory_stress_long)
+    # fork, exec, mmap, mremap, mprotect and huge pages, while the strict walker looks on. GNOMON_SEED, GNOMON_CASES (rounds).
+    [ -x "${GNOMON_PROGRAMS:-}/memory_stress" ] || fail "GNOMON_PROGRAMS names the folder of memory_stress"
+    mkdir "$work/root"
+    cp "$GNOMON_PROGRAMS/memory_stress" "$work/root"
+    rounds=${GNOMON_CASES:-150} every=150
+    [ "$case" = memory_stress ] || { rounds=${GNOMON_CASES:-2500} every=40; }
+    trace 0 -e trace=none --check-shadow "$every" --root "$work/root" -- \
+        /memory_stress "$rounds" "${GNOMON_SEED:-1}" </dev/null
+    in_out "^memory_stress: $rounds rounds, [1-9][0-9]* faults taken, right\$"
+    ;;
 command_not_found)
     trace 127 -- no-such-command </dev/null
     ;;

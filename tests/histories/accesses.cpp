@@ -65,6 +65,7 @@ void History::access() {
     a.write = kind < 6;
     a.fetch = kind >= 13;
     const u64 va = random_address();
+    if (!m_model.walk(va).complete && m_random.one_in(2)) repair(va);
     const Form* form = &fetch_form;
     if (!a.fetch) {
         const Form* forms = a.write ? write_forms : read_forms;
@@ -77,8 +78,10 @@ void History::access() {
     static constexpr u16 slots[] = {0,  1,   2,   3,   4,   5,   6,         7,
                                     16, 256, 257, 300, 509, 511, home_slot, home_slot};
     u64 offset = 8u * slots[m_random.below(sizeof slots / sizeof slots[0])];
+    const bool crossing = a.fetch && m_random.one_in(5);
     if (a.fetch) {
-        offset = 8 * home_slot;
+        offset = crossing ? crossing_offset : 8 * home_slot;
+        if (crossing) size = crossing_size;
     } else {
         if (m_random.one_in(3)) offset += m_random.below(8);
         if (m_random.one_in(10) && size > 1) offset = page_size - 1 - m_random.below(size - 1);
@@ -145,9 +148,17 @@ void History::access() {
             }
         }
     }
-    if (a.fetch) // only what is surely code
+    // Only what is surely code is executed.
+    if (a.fetch && !crossing)
         for (unsigned i = 0; i < pieces[0].frame_count; ++i)
             if (!is_code_word(m_model.word_at(pieces[0].frame[i] + offset))) return;
+    if (crossing)
+        for (unsigned n = 0; n < 2; ++n)
+            for (unsigned i = 0; i < pieces[n].frame_count; ++i) {
+                const u64 frame = pieces[n].frame[i];
+                if (n == 0 && !is_crossing_head(m_model.word_at(frame + 8 * 511))) return;
+                if (n == 1 && !is_crossing_tail(m_model.word_at(frame))) return;
+            }
 
     Probe probe;
     probe.address = va + offset;
@@ -189,7 +200,8 @@ void History::access() {
         ++m_counts.fetches;
         const u64 word = code_word(static_cast<u32>(probe.result));
         __builtin_memcpy(g_out, &word, 8);
-        judge_read(pieces[0], a, g_out);
+        for (unsigned n = 0; n < count; ++n)
+            judge_read(pieces[n], a, g_out);
     } else {
         ++m_counts.reads;
         for (unsigned n = 0; n < count; ++n)

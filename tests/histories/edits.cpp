@@ -172,6 +172,10 @@ void History::build() {
     for (u64 n = 0; n < region_frames; ++n)
         at_physical(region + n * page_size)[home_slot] =
             code_word(static_cast<u32>((region + n * page_size) / page_size));
+    for (unsigned n = 0; n < frames; ++n) {
+        at_physical(frame_address(n))[0] = crossing_tail(n);
+        at_physical(frame_address(n))[511] = crossing_head(n + 0x1000);
+    }
     const auto put = [](u64 frame, u64 slot, u64 value) {
         at_physical(frame_address(static_cast<unsigned>(frame)))[slot] = value;
     };
@@ -318,8 +322,11 @@ void History::reuse() {
             const bool copy = m_random.one_in(3);
             for (u64& w : words)
                 w = copy ? code_word(static_cast<u32>(s)) : 0;
-            if (s == home_slot / 8 * 8)
+            if (s == home_slot / 8 * 8) {
                 words[home_slot % 8] = code_word(static_cast<u32>(frame / page_size));
+                words[7] = crossing_head(n + 0x1000);
+            }
+            if (s == 0) words[0] = crossing_tail(n);
             if (m_random.one_in(2) || s < 16)
                 write_physical(frame + 8 * s, reinterpret_cast<const u8*>(words), sizeof words);
         }

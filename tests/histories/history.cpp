@@ -7,6 +7,9 @@ namespace {
 constexpr u64 cr0_wp = u64{1} << 16, cr4_pge = u64{1} << 7, cr4_pcide = u64{1} << 17,
               cr4_smep = u64{1} << 20, cr4_smap = u64{1} << 21, cr3_keep = u64{1} << 63;
 
+/// The step before which more of the fixed pages are used than a monitor has shadow tables for.
+constexpr u64 pressure_step = 30000;
+
 void set_bit(u64 (*read)(), void (*write)(u64), u64 bit, bool on) {
     const u64 value = read();
     write(on ? value | bit : value & ~bit);
@@ -28,8 +31,10 @@ void History::run(u64 steps) {
     m_model.load_root(0, 0, false);
     write_cr3(frame_address(0));
     flush_everything();
-    for (m_step = 1; m_step <= steps; ++m_step)
+    for (m_step = 1; m_step <= steps; ++m_step) {
+        if (m_step == pressure_step) use_many_pages();
         step();
+    }
     flush_everything();
     for (unsigned n = 0; n < frames; ++n)
         check_frame(n);

@@ -28,6 +28,9 @@ private:
 /// The entry that every root has in slot 0: the guest's own code and data, and the fixed mappings.
 [[nodiscard]] u64 fixed_root_entry();
 
+/// Touches device space through 1 GiB pages, 2 MiB after 2 MiB.
+void use_many_pages();
+
 struct Counts {
     u64 reads = 0, writes = 0, fetches = 0; ///< done
     u64 faults = 0, edits = 0, flushes = 0, root_loads = 0, mode_changes = 0;

@@ -32,6 +32,23 @@ void map_region() {
 }
 } // namespace
 
+namespace {
+constexpr u64 device_slot = 16, device_pages = 40; // entries of the fixed PDPT
+}
+
+void use_many_pages() {
+    if (!has_huge_pages()) return;
+    for (u64 i = 0; i < device_pages; ++i)
+        // There is no RAM above 4 GiB.
+        pdpt[device_slot + i] = ((4 + i) << 30) | bit_p | bit_a | bit_ps;
+    for (u64 va = device_slot << 30; va < (device_slot + device_pages) << 30; va += span_of(2))
+        (void)*reinterpret_cast<const volatile u8*>(va);
+    for (u64 i = 0; i < device_pages; ++i) {
+        pdpt[device_slot + i] = 0;
+        invlpg((device_slot + i) << 30);
+    }
+}
+
 u64 fixed_root_entry() { return pml4[0] | bit_a; }
 
 extern "C" void guest_main() {

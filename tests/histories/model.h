@@ -40,6 +40,14 @@ constexpr u64 code_word(u32 value) { return 0xb8 | u64{value} << 8 | u64{0x9090c
 constexpr bool is_code_word(u64 word) { return (word & 0xff) == 0xb8 && word >> 40 == 0x9090c3; }
 constexpr u32 returned_by(u64 word) { return static_cast<u32>(word >> 8); }
 
+/// Another piece of code, which begins in the last four bytes of one page and ends in the next: it
+/// returns three bytes of the one and one of the other. Both words are not-present entries.
+inline constexpr u64 crossing_offset = page_size - 4, crossing_size = 6;
+constexpr u64 crossing_head(u32 value) { return u64{0xb8} << 32 | u64{value & 0xffffff} << 40; }
+constexpr u64 crossing_tail(u32 value) { return (value << 1 & 0xfe) | 0xc300; }
+constexpr bool is_crossing_head(u64 word) { return (word >> 32 & 0xff) == 0xb8; }
+constexpr bool is_crossing_tail(u64 word) { return (word >> 8 & 0xff) == 0xc3; }
+
 /// The sparse set of addresses that histories use: eight indexes a level, 1 to 8 but at the top.
 /// Index 0 is not among them: in a root it names the guest's own mappings, which a root that serves
 /// as a table of another level must not show.
