@@ -13,6 +13,7 @@
 #include <ctime>
 #include <poll.h>
 #include <sys/random.h>
+#include <utility>
 #include <x86intrin.h>
 
 namespace gnomon::monitor {
@@ -199,7 +200,8 @@ void VirtualMachine::prepare_events() {
     cb.nmi_window = m_board->nmi_pending(0);
     // An instruction under way (I/O data, an event, the substitute handler) is completed first.
     // What waits meanwhile has the processor come back for it: it may be the last kick there is.
-    if (cb.io_data_valid || cb.monitor_mode || cb.injection.kind != Injection::Kind::none) {
+    if (cb.io_data_valid || cb.monitor_mode || !cb.execution_hook_armed ||
+        cb.injection.kind != Injection::Kind::none) {
         if (m_board->interrupt_pending(0)) cb.interrupt_window = true;
         return;
     }
@@ -313,10 +315,12 @@ void VirtualMachine::advance(const Exit& exit) {
     cb.state.rip += exit.instruction_length;
     if (!cb.state.code64()) cb.state.rip &= 0xffffffff;
     cb.interrupt_shadow = false;
-    if ((cb.state.rflags & processor::rflags::tf) != 0) {
-        cb.state.dr[6] |= u64{1} << 14; // BS
-        inject(Vector::db);
-    }
+    cb.state.rflags &= ~processor::rflags::rf; // it covered this instruction
+    u64 traps = std::exchange(cb.held_debug_traps, 0);
+    if ((cb.state.rflags & processor::rflags::tf) != 0) traps |= u64{1} << 14; // DR6.BS
+    if (traps == 0) return;
+    cb.state.dr[6] |= traps;
+    inject(Vector::db);
 }
 
 void VirtualMachine::inject(Vector vector, std::optional<u32> error_code, u64 cr2) {

@@ -80,8 +80,9 @@ struct ControlBlock {
     std::bitset<256> int_intercept;
     Gva execution_hook[execution_hook_count]; ///< supervisor-mode instruction addresses that exit;
                                               ///< 0: none
-    bool execution_hook_armed = true; ///< cleared by the monitor to step over the hook at RIP once;
-                                      ///< the processor sets it again
+    /// Cleared by the monitor to step over the hook at RIP once. The processor sets it again when
+    /// that instruction has begun; until then it delivers nothing, so that it is this instruction.
+    bool execution_hook_armed = true;
 
     // --- events ---
     Injection injection;
@@ -89,7 +90,9 @@ struct ControlBlock {
     bool nmi_window = false; ///< exit, as for interrupt_window, once an NMI could be delivered
     bool interrupt_shadow = false; ///< one instruction follows STI, MOV SS or POP SS
     bool nmi_blocked = false;      ///< between delivery of an NMI and IRET
-    bool debug_exception_pending = false;
+    /// DR6 bits of data breakpoints that MOV SS or POP SS met: they trap behind the instruction at
+    /// RIP. Whoever completes that one injects #DB for them, and clears this.
+    u64 held_debug_traps = 0;
 
     // --- completion of mmio and io reads ---
     bool io_data_valid = false;

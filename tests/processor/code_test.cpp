@@ -10,6 +10,8 @@ namespace gnomon::test {
 namespace {
 
 using namespace Xbyak::util;
+using processor::Injection;
+namespace rf = processor::rflags;
 
 TEST(ExecutionHook, ExitsOnceAndStepsOver) {
     Guest g;
@@ -60,6 +62,98 @@ TEST(ExecutionHook, InTheMiddleOfCodeThatHasRunAndRemovedAgain) {
     g.block().execution_hook[0] = Gva();
     ASSERT_TRUE(g.run().halted());
     EXPECT_EQ(g.gpr(processor::rax), 2U);
+}
+
+// Translations are found by frame: one made under another address of it must not serve the hooked
+// one, and none of the hooked address may stop the other.
+TEST(ExecutionHook, IsMetUnderItsAddressHoweverTheFrameWasRunBefore) {
+    constexpr u64 alias = 0x50000000, second_alias = alias + page_size;
+    for (const bool alias_first : {true, false}) {
+        Guest g;
+        g.map(alias, place::kernel_code + 0x1000, pte::p | pte::w);
+        g.map(second_alias, place::kernel_code + 0x1000, pte::p | pte::w);
+        const auto function = [](Code& c) {
+            Xbyak::Label begin;
+            c.inc(eax);
+            c.inc(eax);
+            c.ret();
+        };
+        g.assemble(place::kernel_code + 0x1800, function);
+        g.assemble(place::kernel_code, [](Code& c) {
+            Xbyak::Label again;
+            c.mov(ebp, 3);
+            c.L(again);
+            c.call(rbx);
+            c.dec(ebp);
+            c.jnz(again);
+            c.hlt();
+        });
+        g.block().execution_hook[1] = Gva(place::kernel_code + 0x1800);
+        g.block().execution_hook[2] = Gva(second_alias + 0x802); // the second INC
+        const auto hits = [&](u64 address) {
+            g.start_kernel();
+            g.gpr(processor::rbx) = address + 0x800;
+            unsigned count = 0;
+            for (;;) {
+                const Stop stop = g.run();
+                if (stop.halted()) return count;
+                if (!stop.is(ExitReason::execution_hook)) return ~0U;
+                ++count;
+                g.block().execution_hook_armed = false;
+            }
+        };
+        if (alias_first) {
+            EXPECT_EQ(hits(alias), 0U);
+        }
+        EXPECT_EQ(hits(place::kernel_code + 0x1000), 3U);
+        EXPECT_EQ(hits(alias), 0U);
+        EXPECT_EQ(hits(second_alias), 3U);
+        EXPECT_EQ(hits(place::kernel_code + 0x1000), 3U);
+    }
+}
+
+// Stepping over the hook is about the instruction at it, whatever comes first.
+TEST(ExecutionHook, IsSteppedOverBeforeAnythingIsDelivered) {
+    Guest g;
+    g.assemble(place::kernel_code, [](Code& c) {
+        c.inc(eax);
+        c.inc(eax);
+        c.endless();
+    });
+    g.gpr(processor::rax) = 0;
+    g.state().rflags |= rf::if_;
+    g.block().execution_hook[0] = Gva(place::kernel_code);
+    ASSERT_TRUE(g.run().is(ExitReason::execution_hook));
+    g.block().execution_hook_armed = false;
+    g.block().interrupt_window = true;
+    Stop stop = g.run();
+    ASSERT_TRUE(stop.is(ExitReason::interrupt_window)) << stop.text();
+    EXPECT_GE(g.gpr(processor::rax), 1U) << "the hooked instruction came first";
+    EXPECT_TRUE(g.block().execution_hook_armed);
+    // Disarmed, but not at the hook any more: it counts as armed.
+    g.block().execution_hook_armed = false;
+    g.block().interrupt_window = false;
+    g.block().injection.kind = Injection::Kind::external_interrupt;
+    g.block().injection.vector = 0x40;
+    stop = g.run();
+    EXPECT_EQ(stop.vector, 0x40) << stop.text();
+    EXPECT_TRUE(g.block().execution_hook_armed);
+}
+
+TEST(ExecutionHook, IsReportedOnceThoughItsInstructionIsRestarted) {
+    Guest g;
+    g.assemble(place::kernel_code, [](Code& c) {
+        c.mov(eax, ptr[rbx]); // the shadow has no entry for it yet
+        c.hlt();
+    });
+    g.gpr(processor::rbx) = place::data + 5 * page_size;
+    g.block().execution_hook[0] = Gva(place::kernel_code);
+    ASSERT_TRUE(g.run().is(ExitReason::execution_hook));
+    g.block().execution_hook_armed = false;
+    const u64 faults = g.exits(ExitReason::page_fault);
+    const Stop stop = g.run();
+    EXPECT_TRUE(stop.halted()) << stop.text();
+    EXPECT_GT(g.exits(ExitReason::page_fault), faults);
 }
 
 TEST(ExecutionHook, DoesNotConcernRing3) {

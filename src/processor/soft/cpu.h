@@ -187,8 +187,7 @@ struct Cpu {
     bool entered_handler = false; ///< by INT n, SYSCALL or SYSENTER: single-stepping goes by new TF
     bool mid_repeat = false;      ///< a string instruction has stopped between two of its turns
     bool traps_held = false; ///< MOV SS or POP SS: its debug traps come after the next instruction
-    u64 held_watch_hits = 0;
-    u64 watch_hits = 0; ///< DR6 bits of the data breakpoints that the current instruction met
+    u64 watch_hits = 0;      ///< DR6 bits of the data breakpoints that the current instruction met
     bool code_changed = false; ///< translations were dropped during the current instruction
     bool flush_wanted = false; ///< the code cache must be emptied before anything else runs
     alignas(64) u8 vector_spill[16][32] = {}; ///< guest YMM registers while C++ runs

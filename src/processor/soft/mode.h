@@ -28,6 +28,9 @@ struct Mode {
     static constexpr u16 checked = 1 << 11;
     static constexpr u16 checked_fs = 1 << 12; ///< likewise for accesses by way of FS
     static constexpr u16 checked_gs = 1 << 13; ///< and of GS
+    /// An execution hook lies in the page, by the address that it is run at. Translations know the
+    /// frame only: without this bit, one made under an alias of the page would have no check.
+    static constexpr u16 hooked = 1 << 15;
 
     [[nodiscard]] constexpr TlbSet set() const { return static_cast<TlbSet>(bits & set_mask); }
     [[nodiscard]] constexpr bool has(u16 bit) const { return (bits & bit) != 0; }

@@ -17,6 +17,7 @@
 #include <cstring>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <utility>
 
 namespace gnomon::processor::soft {
 
@@ -61,6 +62,11 @@ u64 execution_breakpoints(const RegisterBlock& s) {
         if (b.type == Breakpoint::Type::execution && b.begin == address) hits |= u64{1} << n;
     }
     return hits;
+}
+
+bool at_execution_hook(const ControlBlock& cb) {
+    return std::find(std::begin(cb.execution_hook), std::end(cb.execution_hook),
+                     Gva(cb.state.rip)) != std::end(cb.execution_hook);
 }
 
 } // namespace
@@ -195,9 +201,11 @@ SoftProcessor::Target SoftProcessor::find_target() {
     const Mode mode = Mode::of(cpu);
     const TlbSet set = mode.set();
     const auto set_index = static_cast<unsigned>(set);
-    if (m_fetch_mode[set_index] != mode.bits) {
+    // Whether a page is hooked follows from its address, by which fetch entries are found.
+    const u16 set_mode = mode.bits & static_cast<u16>(~Mode::hooked);
+    if (m_fetch_mode[set_index] != set_mode) {
         flush_fetch(cpu, set);
-        m_fetch_mode[set_index] = mode.bits;
+        m_fetch_mode[set_index] = set_mode;
     }
     cpu.pending.kind = Pending::Kind::none;
     if (!fetch_allowed(cpu.cb.state, rip)) {
@@ -450,9 +458,10 @@ Exit SoftProcessor::enter() {
         }
         std::atomic_ref(cpu.poll).store(0);
         if (m_kicked.exchange(false)) return leave_for(ExitReason::kicked);
-        // An instruction that has got its I/O data runs to its end first, and nothing is delivered
-        // in monitor mode.
-        if (!cb.io_data_valid && !cb.monitor_mode) {
+        if (!cb.execution_hook_armed && !at_execution_hook(cb)) cb.execution_hook_armed = true;
+        // An instruction that has got its I/O data runs to its end first, one that was hooked comes
+        // next, and nothing is delivered in monitor mode.
+        if (!cb.io_data_valid && !cb.monitor_mode && cb.execution_hook_armed) {
             if (cb.injection.kind != Injection::Kind::none) {
                 link_site = nullptr;
                 merge_flags(cpu);
@@ -496,8 +505,9 @@ Exit SoftProcessor::enter() {
         const u64 rip = cb.state.rip;
         cpu.single_step_once = false;
         cb.interrupt_shadow = false;
-        cpu.watch_hits = cpu.held_watch_hits;
-        cpu.held_watch_hits = 0;
+        const u64 held_traps = std::exchange(cb.held_debug_traps, 0);
+        const bool hook_armed = cb.execution_hook_armed;
+        cpu.watch_hits = held_traps;
         cpu.entered_handler = false;
         cpu.traps_held = false;
         cpu.mid_repeat = false;
@@ -532,7 +542,14 @@ Exit SoftProcessor::enter() {
             cb.interrupt_shadow = shadow;
             // The substitute handler has no one to take a fault: it never faults, or is broken.
             if (cb.monitor_mode) return leave_for(ExitReason::triple_fault);
-            if (cpu.pending.kind == Pending::Kind::exit) return leave();
+            if (cpu.pending.kind == Pending::Kind::exit) {
+                // If it is this run's first instruction, it is still to come.
+                if (cb.state.rip == rip) {
+                    cb.held_debug_traps = held_traps;
+                    cb.execution_hook_armed = hook_armed;
+                }
+                return leave();
+            }
             raise_pending();
             continue;
         }
@@ -545,7 +562,7 @@ Exit SoftProcessor::enter() {
             cb.io_data_valid = false; // whether or not it was what the instruction wanted
         complete_rf();
         if (cpu.traps_held) { // by MOV SS: a single-step trap is lost, data breakpoints wait
-            cpu.held_watch_hits = cpu.watch_hits;
+            cb.held_debug_traps = cpu.watch_hits;
             continue;
         }
         // A completed instruction under TF traps, unless TF was cleared by an entry into a handler.

@@ -13,6 +13,8 @@ HelperResult check_execution_hook(Cpu& cpu, const Instruction& insn) {
             continue;
         if (!cpu.cb.execution_hook_armed) {
             cpu.cb.execution_hook_armed = true;
+            // What could not be delivered before it is to be looked at soon.
+            if (cpu.cb.interrupt_window || cpu.cb.nmi_window) cpu.poll = 1;
             return HelperResult::next_here;
         }
         const HelperResult result = cpu.leave(ExitReason::execution_hook, insn);

@@ -90,10 +90,13 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
     bool open = true;
     for (unsigned n = 0; n < count && open; ++n) {
         const DecodedInstruction& d = m_decoded[n];
-        if (page.mode.set() == TlbSet::supervisor || page.mode.set() == TlbSet::supervisor_ac)
-            for (const Gva hook : cpu.cb.execution_hook)
-                if (hook != Gva() && hook.value() == cpu.page_base + d.compact.page_offset)
-                    emitter.emit_hook_check(d, check_execution_hook);
+        // By offset alone: the frame may be seen at several hooked pages. The check compares RIP.
+        if (page.mode.has(Mode::hooked) &&
+            std::any_of(std::begin(cpu.cb.execution_hook), std::end(cpu.cb.execution_hook),
+                        [&](Gva hook) {
+                            return hook != Gva() && hook.page_offset() == d.compact.page_offset;
+                        }))
+            emitter.emit_hook_check(d, check_execution_hook);
         open = emitter.emit(d, needed_before[n] != 0);
     }
     if (open) emitter.go_to(at);
