@@ -119,10 +119,14 @@ public:
         trace::SyscallExit event;
         event.task = task_id(exit.caller);
         event.result = exit.result;
-        event.abi = exit.compat ? trace::Abi::i386 : trace::Abi::x86_64;
-        event.number = static_cast<u64>(exit.original_number);
+        // pt_regs keeps all of RAX; the number is EAX, as on entry.
+        event.number = static_cast<u32>(exit.original_number);
+        event.abi = exit.compat                                    ? trace::Abi::i386
+                    : (event.number & trace::x32_syscall_bit) != 0 ? trace::Abi::x32
+                                                                   : trace::Abi::x86_64;
         // The numbering is known for sure only to the entry: INT 0x80 may come from 64-bit code.
-        if (!m_filter.wants(trace::Abi::x86_64, event.number) &&
+        if (!m_filter.wants(event.abi, event.number) &&
+            !m_filter.wants(trace::Abi::x86_64, event.number) &&
             !m_filter.wants(trace::Abi::i386, event.number))
             return;
         event.timestamp_ns = epoch(exit.time_ns);

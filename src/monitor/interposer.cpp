@@ -85,7 +85,7 @@ Result<> Interposer::install() {
         m_block.msr_read_intercept.set(index);
         m_block.msr_write_intercept.set(index);
     }
-    m_block.int_intercept.set(int80_vector);
+    m_block.int_delivery_exit.set(int80_vector);
     return {};
 }
 
@@ -194,16 +194,17 @@ Caller Interposer::caller(u64 gs_base) const {
     return c;
 }
 
-void Interposer::report_entry(SystemCallAbi abi, u64 number, const std::array<u64, 6>& args,
-                              u64 user_ip, u64 gs_base) {
+void Interposer::report_entry(SystemCallAbi abi, u32 number, const std::array<u64, 6>& args,
+                              u64 user_ip, u64 user_sp) {
     drain_ring();
     SystemCallEntry entry;
-    entry.caller = caller(gs_base);
+    // The entry's SWAPGS is still to come: the kernel's GS base is in IA32_KERNEL_GS_BASE.
+    entry.caller = caller(m_block.state.kernel_gs_base);
     entry.abi = abi;
     entry.number = number;
     entry.args = args;
     entry.user_ip = user_ip;
-    entry.user_sp = m_block.state.gpr[processor::rsp];
+    entry.user_sp = user_sp;
     entry.time_ns = m_clock.now_ns();
     const linux_::PageTableReader user(m_memory, m_block.state.cr3,
                                        linux_::PageTableReader::Access::user);
@@ -239,19 +240,18 @@ void Interposer::on_hypercall() {
     const RegisterBlock& s = m_block.state;
     const auto& g = s.gpr;
     using namespace processor;
-    // The entry's SWAPGS is still to come: the kernel's GS base is in IA32_KERNEL_GS_BASE.
     if (s.rip == handler_base + m_layout.syscall_hypercall) {
-        report_entry(SystemCallAbi::x86_64, g[rax], {g[rdi], g[rsi], g[rdx], g[r10], g[r8], g[r9]},
-                     g[rcx], s.kernel_gs_base);
+        // The kernel takes the number from EAX, whatever is above it in RAX.
+        report_entry(SystemCallAbi::x86_64, static_cast<u32>(g[rax]),
+                     {g[rdi], g[rsi], g[rdx], g[r10], g[r8], g[r9]}, g[rcx], g[rsp]);
         return;
     }
     const auto low = [&](unsigned r) { return g[r] & 0xffffffff; };
     // The 32-bit entries keep the sixth argument on the user's stack, at EBP.
-    const u64 number = low(rax),
-              second = s.rip == handler_base + m_layout.cstar_hypercall ? low(rbp) : low(rcx);
-    report_entry(SystemCallAbi::i386, number,
+    const u64 second = s.rip == handler_base + m_layout.cstar_hypercall ? low(rbp) : low(rcx);
+    report_entry(SystemCallAbi::i386, static_cast<u32>(g[rax]),
                  {low(rbx), second, low(rdx), low(rsi), low(rdi), compat_sixth_argument(low(rbp))},
-                 0, s.kernel_gs_base);
+                 0, low(rbp));
 }
 
 u64 Interposer::compat_sixth_argument(u64 address) const {
@@ -264,12 +264,12 @@ u64 Interposer::compat_sixth_argument(u64 address) const {
 
 void Interposer::on_software_interrupt(const processor::Exit& exit) {
     const RegisterBlock& s = m_block.state;
-    if (exit.index != int80_vector || s.cpl() != 3) return;
+    if (exit.index != int80_vector || !exit.from_user) return;
     const auto low = [&](unsigned r) { return s.gpr[r] & 0xffffffff; };
     using namespace processor;
-    report_entry(SystemCallAbi::i386, low(rax),
-                 {low(rbx), low(rcx), low(rdx), low(rsi), low(rdi), low(rbp)}, s.rip,
-                 s.kernel_gs_base);
+    report_entry(SystemCallAbi::i386, static_cast<u32>(s.gpr[rax]),
+                 {low(rbx), low(rcx), low(rdx), low(rsi), low(rdi), low(rbp)}, exit.value,
+                 exit.gva.value());
 }
 
 void Interposer::on_execution_hook(const processor::Exit& exit) {

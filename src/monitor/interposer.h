@@ -41,7 +41,7 @@ struct Caller {
 struct SystemCallEntry {
     Caller caller;
     SystemCallAbi abi = SystemCallAbi::x86_64;
-    u64 number = 0;
+    u64 number = 0; ///< EAX: Linux takes 32 bits
     std::array<u64, 6> args{};
     u64 user_ip = 0;
     u64 user_sp = 0;
@@ -141,8 +141,8 @@ private:
     void view_current_task();
     [[nodiscard]] std::optional<u64> kernel_cr3() const;
     [[nodiscard]] Caller caller(u64 gs_base) const;
-    void report_entry(SystemCallAbi abi, u64 number, const std::array<u64, 6>& args, u64 user_ip,
-                      u64 gs_base);
+    void report_entry(SystemCallAbi abi, u32 number, const std::array<u64, 6>& args, u64 user_ip,
+                      u64 user_sp);
     [[nodiscard]] u64 compat_sixth_argument(u64 address) const;
 
     processor::ControlBlock& m_block;

@@ -283,15 +283,10 @@ std::optional<RunEnd> VirtualMachine::handle(const Exit& exit) {
         m_shadow->flush();
         advance(exit);
         break;
-    case ExitReason::software_interrupt: {
+    case ExitReason::software_interrupt: break; // none is intercepted
+    case ExitReason::software_interrupt_delivered:
         if (m_interposer != nullptr) m_interposer->on_software_interrupt(exit);
-        Injection& injection = m_processor->control_block().injection;
-        injection = {};
-        injection.kind = Injection::Kind::software_interrupt;
-        injection.vector = static_cast<u8>(exit.index);
-        injection.instruction_length = exit.instruction_length;
         break;
-    }
     case ExitReason::hypercall:
         if (m_interposer != nullptr) m_interposer->on_hypercall();
         break;
@@ -555,7 +550,7 @@ std::string VirtualMachine::statistics_json() const {
         "msr_read",     "msr_write",      "control_register",
         "invlpg",       "invpcid",        "software_interrupt",
         "hypercall",    "execution_hook", "write_buffer_full",
-        "triple_fault", "wbinvd"};
+        "triple_fault", "wbinvd",         "software_interrupt_delivered"};
     static_assert(std::size(reasons) == processor::exit_reason_count);
     std::string text = "{";
     for (unsigned i = 0; i < processor::exit_reason_count; ++i)

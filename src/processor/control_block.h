@@ -77,7 +77,9 @@ struct ControlBlock {
     Gva monitor_mode_begin, monitor_mode_end;
     bool monitor_mode = false; ///< the processor is in monitor mode now
     MsrBitmap msr_read_intercept, msr_write_intercept;
-    std::bitset<256> int_intercept;
+    std::bitset<256> int_intercept;     ///< INT n that exits instead of being done
+    std::bitset<256> int_delivery_exit; ///< INT n that exits once it has entered its handler, with
+                                        ///< nothing about it changed; one that faults does not
     Gva execution_hook[execution_hook_count]; ///< supervisor-mode instruction addresses that exit;
                                               ///< 0: none
     /// Cleared by the monitor to step over the hook at RIP once. The processor sets it again when

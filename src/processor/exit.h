@@ -28,8 +28,10 @@ enum class ExitReason : u8 {
     write_buffer_full,  ///< the next write's records do not fit; RIP at the instruction (M2.5)
     triple_fault,       ///< shutdown
     wbinvd,             ///< WBINVD or INVD; RIP at the instruction
+    software_interrupt_delivered, ///< INT n with its bit set in ControlBlock::int_delivery_exit has
+                                  ///< entered its handler; RIP at the handler's first instruction
 };
-inline constexpr unsigned exit_reason_count = 17;
+inline constexpr unsigned exit_reason_count = 18;
 
 /// Details of an exit. Which fields hold is said per reason above; the others are zero.
 /// "RIP at the instruction" exits are completed by the monitor: it does the operation and calls
@@ -51,9 +53,12 @@ struct Exit {
 
     // control_register: index 0, 3, 4 or 8 and the new value. msr_*: index and value.
     // invpcid: index = type (0-3), value = PCID, gva = address. software_interrupt: index = vector.
+    // software_interrupt_delivered: index = vector; value, gva and from_user = RIP pushed, RSP and
+    // whether the CPL was 3 at the instruction.
     // execution_hook: index. hypercall: index = RAX's low 32 bits.
     u32 index = 0;
     u64 value = 0;
+    bool from_user = false;
 
     // mmio and io. A read is completed by storing the result into ControlBlock::io_data[0..size)
     // and setting ControlBlock::io_data_valid, then re-entering: the instruction runs again and

@@ -68,8 +68,9 @@ TEST_F(M1_1_Hook, VectorsAreInTheRegisterBlock) {
         EXPECT_TRUE(g.block().msr_read_intercept.test(index));
         EXPECT_TRUE(g.block().msr_write_intercept.test(index));
     }
-    EXPECT_TRUE(g.block().int_intercept.test(0x80));
-    EXPECT_EQ(g.block().int_intercept.count(), 1U);
+    EXPECT_TRUE(g.block().int_delivery_exit.test(0x80));
+    EXPECT_EQ(g.block().int_delivery_exit.count(), 1U);
+    EXPECT_TRUE(g.block().int_intercept.none());
 }
 
 TEST_F(M1_1_Hook, SyscallIsSeenAndReachesTheGuestsHandler) {
@@ -99,7 +100,7 @@ TEST_F(M1_1_Hook, SyscallIsSeenAndReachesTheGuestsHandler) {
     EXPECT_EQ(e.caller.cr3, place::pml4);
 }
 
-TEST_F(M1_1_Hook, Int80ExitsThroughTheIntercept) {
+TEST_F(M1_1_Hook, Int80ExitsBehindItsDelivery) {
     g.set_gate(0x80, place::stubs + 16 * 0x80, 3);
     g.assemble(place::user_code, [](Code& c) {
         c.mov(eax, 4);
@@ -117,11 +118,13 @@ TEST_F(M1_1_Hook, Int80ExitsThroughTheIntercept) {
     EXPECT_EQ(stop.vector, 0x80);
     EXPECT_EQ(stop.cs, selector::user_code);
     EXPECT_EQ(g.peek<u16>(stop.rip - 2), 0x80cd) << "returns behind the INT";
-    EXPECT_EQ(g.exits(ExitReason::software_interrupt), 1U);
+    EXPECT_EQ(g.exits(ExitReason::software_interrupt_delivered), 1U);
     ASSERT_EQ(recorder.entries.size(), 1U);
     EXPECT_EQ(recorder.entries[0].abi, SystemCallAbi::i386);
     EXPECT_EQ(recorder.entries[0].number, 4U);
     EXPECT_EQ(recorder.entries[0].args, (std::array<u64, 6>{0xffffffff, 22, 33, 44, 55, 66}));
+    EXPECT_EQ(recorder.entries[0].user_ip, stop.rip);
+    EXPECT_EQ(recorder.entries[0].user_sp, place::user_stack);
 }
 
 TEST_F(M1_1_Hook, Int80OfTheKernelIsNoSystemCall) {
@@ -139,6 +142,41 @@ TEST_F(M1_1_Hook, ForbiddenInt80FaultsAsWithoutTheHook) {
     ASSERT_TRUE(stop.is(Vector::gp)) << stop.text();
     EXPECT_EQ(stop.error_code, 0x80U * 8 + 2);
     EXPECT_EQ(stop.rip, place::user_code);
+    EXPECT_TRUE(recorder.entries.empty()) << "the kernel was not entered by it";
+}
+
+// One that faults on its way and is run again is one call.
+TEST_F(M1_1_Hook, Int80WhoseFrameFaultsIsSeenOnce) {
+    g.set_gate(0x80, place::stubs + 16 * 0x80, 3);
+    g.set_gate(14, place::stubs + 16 * 14, 0, 1);
+    g.assemble(place::user_code, [](Code& c) { c.db(0xcd), c.db(0x80); });
+    g.poke<u64>(place::tss + 4, place::identity_end + 0x800); // RSP0: not mapped
+    g.start_user();
+    Stop stop = g.run();
+    ASSERT_TRUE(stop.is(Vector::pf)) << stop.text();
+    EXPECT_EQ(stop.rip, place::user_code);
+    EXPECT_TRUE(recorder.entries.empty());
+    g.poke<u64>(place::tss + 4, place::kernel_stack);
+    g.start_user();
+    stop = g.run();
+    EXPECT_EQ(stop.vector, 0x80) << stop.text();
+    EXPECT_EQ(recorder.entries.size(), 1U);
+}
+
+// The kernel takes EAX: a program must not hide a call behind what is above it in RAX.
+TEST_F(M1_1_Hook, NumbersAreThirtyTwoBitsWide) {
+    set_vectors();
+    g.assemble(kernel_entry, [](Code& c) { c.hlt(); });
+    g.assemble(place::user_code, [](Code& c) { c.syscall(); });
+    for (const u64 high : {u64{0}, u64{1} << 32, u64{0xffffffff00000000}})
+        for (const u64 number : {u64{59}, u64{0x40000208}, u64{0xffffffff}, u64{512}}) {
+            recorder.entries.clear();
+            g.start_user();
+            g.gpr(processor::rax) = high | number;
+            ASSERT_TRUE(g.run().halted());
+            ASSERT_EQ(recorder.entries.size(), 1U);
+            EXPECT_EQ(recorder.entries[0].number, number);
+        }
 }
 
 TEST_F(M1_1_Hook, SysenterIsSeenAndReachesTheGuestsHandler) {

@@ -395,6 +395,54 @@ TEST(ProcessorEvents, SoftwareInterruptExitsWhereAsked) {
     EXPECT_EQ(stop.error_code, 0x80U * 8 + 2);
 }
 
+TEST(ProcessorEvents, SoftwareInterruptExitsBehindItsDeliveryWhereAsked) {
+    Guest g;
+    g.assemble(place::user_code, [](Code& c) {
+        c.db(0xcd), c.db(0x55);
+        c.db(0xcd), c.db(0x56);
+    });
+    g.set_gate(0x55, place::stubs + 16 * 0x55, 3);
+    g.block().int_delivery_exit.set(0x55);
+    g.block().int_delivery_exit.set(0x56);
+    g.start_user();
+    Stop stop = g.run();
+    ASSERT_TRUE(stop.is(ExitReason::software_interrupt_delivered)) << stop.text();
+    EXPECT_EQ(stop.exit.index, 0x55U);
+    EXPECT_EQ(stop.exit.value, place::user_code + 2);
+    EXPECT_EQ(stop.exit.gva, Gva(place::user_stack));
+    EXPECT_TRUE(stop.exit.from_user);
+    EXPECT_EQ(stop.rip, place::stubs + 16 * 0x55);
+    stop = g.run();
+    ASSERT_EQ(stop.kind, Stop::Kind::event);
+    EXPECT_EQ(stop.vector, 0x55);
+    g.start_user(place::user_code + 2); // the gate's DPL forbids it
+    stop = g.run();
+    ASSERT_TRUE(stop.is(Vector::gp)) << stop.text();
+    EXPECT_EQ(g.exits(ExitReason::software_interrupt_delivered), 1U);
+}
+
+// Breakpoints that MOV SS meets wait for the next instruction, also if that one has to be begun
+// twice, and are not lost if it leaves the processor.
+TEST(ProcessorEvents, TrapsHeldByMovSsSurviveARestart) {
+    Guest g;
+    g.assemble(place::kernel_code, [](Code& c) {
+        c.mov(edx, place::data);
+        c.mov(ss, word[rdx]);
+        c.mov(eax, ptr[rbx]); // the shadow has no entry for it yet
+        c.inc(eax);
+        c.endless();
+    });
+    g.poke<u16>(place::data, selector::kernel_data);
+    g.gpr(processor::rbx) = place::data + 5 * page_size;
+    g.state().dr[0] = place::data;
+    g.state().dr[7] = 0x401 | u64{7} << 16; // two bytes, read or written
+    const Stop stop = g.run();
+    ASSERT_TRUE(stop.is(Vector::db)) << stop.text();
+    EXPECT_EQ(g.state().dr[6] & 0x400f, 1U);
+    EXPECT_EQ(g.peek<u8>(stop.rip - 1) << 8 | g.peek<u8>(stop.rip - 2), 0x038b)
+        << "the trap is behind the MOV";
+}
+
 TEST(ProcessorEvents, SingleStepTrapsAfterEachInstruction) {
     Guest g;
     g.assemble(place::user_code, [](Code& c) {

@@ -280,17 +280,11 @@ bool Guest::handle(const Exit& exit) {
         m_interposer->on_hypercall();
         reconciles = false;
         break;
-    case ExitReason::software_interrupt: {
+    case ExitReason::software_interrupt_delivered:
         if (m_interposer == nullptr) return false;
         m_interposer->on_software_interrupt(exit);
-        Injection event;
-        event.kind = Injection::Kind::software_interrupt;
-        event.vector = static_cast<u8>(exit.index);
-        event.instruction_length = exit.instruction_length;
-        block().injection = event;
         reconciles = false;
         break;
-    }
     default: return false;
     }
     if (m_options.strict && reconciles && block().write_buffer.count == 0) {

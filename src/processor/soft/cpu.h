@@ -82,6 +82,9 @@ struct Cpu {
     Exit exit;
     bool deferred_exit =
         false; ///< `exit` holds an exit to take once the current instruction has completed
+    bool delivery_exit_wanted = false; ///< INT n was delivered: `delivery_exit` comes behind the
+                                       ///< deferred exits of the same instruction
+    Exit delivery_exit;
     bool single_step_once = false; ///< the next block is one instruction long (interrupt shadow)
 
     // --- Guest memory, for helpers (memory_access.cpp) ---

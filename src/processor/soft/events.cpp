@@ -192,7 +192,20 @@ HelperResult int_n(Cpu& cpu, const Instruction& insn) {
         cpu.exit.index = vector;
         return result;
     }
-    if (insn.opcode != int1) return deliver_software_interrupt(cpu, insn, vector);
+    if (insn.opcode != int1) {
+        Exit exit;
+        exit.reason = ExitReason::software_interrupt_delivered;
+        exit.index = vector;
+        exit.value = cpu.next_rip(insn);
+        exit.gva = Gva(cpu.cb.state.gpr[rsp]);
+        exit.from_user = cpu.cpl() == 3;
+        const HelperResult result = deliver_software_interrupt(cpu, insn, vector);
+        if (result == HelperResult::dispatch && cpu.cb.int_delivery_exit.test(vector)) {
+            cpu.delivery_exit_wanted = true;
+            cpu.delivery_exit = exit;
+        }
+        return result;
+    }
     // INT1 stands for hardware's #DB: no check of the gate's DPL, and EXT is set.
     cpu.entered_handler = true;
     return deliver(cpu, {.vector = vector,

@@ -452,6 +452,11 @@ Exit SoftProcessor::enter() {
             cpu.deferred_exit = false;
             return leave();
         }
+        if (cpu.delivery_exit_wanted) {
+            cpu.delivery_exit_wanted = false;
+            cpu.exit = cpu.delivery_exit;
+            return leave();
+        }
         if (cpu.flush_wanted) {
             flush_code();
             link_site = nullptr;
