@@ -73,6 +73,7 @@ Result<> Interposer::install() {
             return mapped;
     }
     m_data->current_pointer = handler_base + handler_code_size + offsetof(HandlerData, no_task);
+    root_loaded();
     for (unsigned n = 0; n < handler_call_numbers; ++n)
         m_data->action[n] = static_cast<u8>(m_observer.action(n));
 
@@ -211,13 +212,20 @@ void Interposer::report_entry(SystemCallAbi abi, u32 number, const std::array<u6
     m_observer.entered(entry, user);
 }
 
+void Interposer::root_loaded() { m_data->cr3 = m_block.state.cr3; }
+
+void Interposer::set_tsc_adjust(u64 adjust) {
+    drain_ring(); // what waits there has the time as it was
+    m_tsc_adjust = adjust;
+}
+
 void Interposer::drain_ring() {
     HandlerData& d = *m_data;
     while (d.ring_tail != d.ring_head) {
         const HandlerEvent event = d.ring[d.ring_tail % handler_ring_size];
         ++d.ring_tail;
         SystemCallEntry entry;
-        entry.caller.cr3 = m_block.state.cr3 & ~page_offset_mask;
+        entry.caller.cr3 = event.cr3 & ~page_offset_mask;
         if (m_tasks && event.task != 0)
             if (const auto cr3 = kernel_cr3())
                 entry.caller.task =
@@ -226,8 +234,10 @@ void Interposer::drain_ring() {
         std::copy(std::begin(event.args), std::end(event.args), entry.args.begin());
         entry.user_ip = event.user_rip;
         entry.user_sp = event.user_rsp;
-        entry.time_ns =
-            m_clock.now_ns() - (m_clock.tsc() - event.tsc) * 1'000'000 / (m_clock.tsc_hz() / 1000);
+        const u64 now = m_clock.now_ns();
+        const u64 age =
+            platform::TickRate(m_clock.tsc_hz()).ns(m_clock.tsc() + m_tsc_adjust - event.tsc);
+        entry.time_ns = now > age ? now - age : 0;
         const linux_::PageTableReader user(m_memory, m_block.state.cr3,
                                            linux_::PageTableReader::Access::user);
         m_observer.entered(entry, user);

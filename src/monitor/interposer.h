@@ -124,6 +124,10 @@ public:
     void on_hypercall();
     void on_software_interrupt(const processor::Exit& exit);
     void on_execution_hook(const processor::Exit& exit);
+    /// The register block has a new CR3.
+    void root_loaded();
+    /// What the guest has added to its TSC, beside the clock's (IA32_TSC_ADJUST).
+    void set_tsc_adjust(u64 adjust);
     /// Reports the calls that wait in the ring.
     void drain_ring();
     /// SYSCALL entries counted in the guest, by number.
@@ -160,6 +164,7 @@ private:
     const guest::linux_::KernelInfo* m_info = nullptr;
     std::optional<guest::linux_::TaskReader> m_tasks;
     u64 m_slide = 0;
+    u64 m_tsc_adjust = 0;
     std::optional<Gva> m_probe; ///< kernel data that user page tables never map
     bool m_complained = false;
 };

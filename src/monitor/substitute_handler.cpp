@@ -122,6 +122,8 @@ private:
         load(h::rcx, offsetof(HandlerData, current_pointer));
         mov(h::rcx, ptr[h::rcx]);
         mov(ptr[h::rbx + static_cast<int>(offsetof(HandlerEvent, task))], h::rcx);
+        load(h::rcx, offsetof(HandlerData, cr3));
+        mov(ptr[h::rbx + static_cast<int>(offsetof(HandlerEvent, cr3))], h::rcx);
         mov(h::rcx, h::rdx);
         rdtsc();
         shl(h::rdx, 32);

@@ -34,7 +34,7 @@ struct HandlerEvent {
     u64 user_rsp = 0;
     u64 task = 0; ///< the kernel's `current`, 0 while it is not known where that is
     u64 tsc = 0;  ///< host TSC + offset
-    u64 reserved = 0;
+    u64 cr3 = 0;
 };
 static_assert(sizeof(HandlerEvent) == 96);
 
@@ -43,6 +43,7 @@ struct HandlerData {
     u64 save_rax = 0, save_rcx = 0, save_rdx = 0, save_flags = 0, save_rbx = 0;
     u64 guest_lstar = 0, guest_cstar = 0, guest_sysenter = 0; ///< where to go on
     u64 current_pointer = 0;              ///< monitor-mode address from which to read `current`
+    u64 cr3 = 0;                          ///< the guest's; the monitor keeps it up to date
     u64 no_task = 0;                      ///< what current_pointer names when nothing is known
     u64 ring_head = 0;                    ///< events written; the handler's
     u64 ring_tail = 0;                    ///< events consumed; the monitor's

@@ -143,6 +143,7 @@ Result<> VirtualMachine::boot() {
     std::memcpy(s.extended.legacy + processor::ExtendedState::fcw, &fcw, 2);
     std::memcpy(s.extended.legacy + processor::ExtendedState::mxcsr, &mxcsr, 4);
     m_shadow->load_root(s.cr3, PagingRole::of(s));
+    if (m_interposer != nullptr) m_interposer->root_loaded();
     return {};
 }
 
@@ -382,6 +383,7 @@ void VirtualMachine::handle_control_register(const Exit& exit) {
     case 3:
         s.cr3 = exit.value & ~(u64{1} << 63);
         m_shadow->load_root(s.cr3, PagingRole::of(s));
+        if (m_interposer != nullptr) m_interposer->root_loaded();
         break;
     case 4:
         s.cr4 = exit.value;
@@ -455,6 +457,7 @@ bool VirtualMachine::write_msr(u32 index, u64 value) {
     case msr_tsc:
     case msr_tsc_adjust:
         m_tsc_adjust = index == msr_tsc ? value - m_resources.clock.tsc() : value;
+        if (m_interposer != nullptr) m_interposer->set_tsc_adjust(m_tsc_adjust);
         set_tsc_offset();
         m_board->local_apic(0).set_tsc_adjust(m_tsc_adjust);
         m_board_touched = true;

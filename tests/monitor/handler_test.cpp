@@ -271,6 +271,47 @@ TEST_F(M1_4_SubstituteHandler, KicksDuringCallsNeverLeaveItHalfDone) {
     EXPECT_EQ(recorder.entries.size(), 100000U);
 }
 
+// What is reported later is about then: the tables in use, and the time, whatever the guest has
+// made of its TSC since.
+TEST_F(M1_4_SubstituteHandler, LoggedCallsKeepTheirTablesAndTime) {
+    make(CallAction::log);
+    constexpr u64 other_root = place::data + 64 * page_size;
+    g->assemble(kernel_entry, [&](Code& c) {
+        c.mov(rax, other_root);
+        c.mov_to_cr(3, rax);
+        c.hlt();
+    });
+    for (unsigned n = 0; n < 512; ++n)
+        g->poke<u64>(other_root + 8 * n, g->peek<u64>(place::pml4 + 8 * n));
+    const auto call = [&] {
+        g->start_user();
+        g->gpr(processor::rax) = 3;
+        ASSERT_TRUE(g->run().halted());
+    };
+    const auto adjust = [&](u64 ticks) {
+        g->interposer().set_tsc_adjust(ticks);
+        g->block().tsc_offset = g->clock().tsc_offset() + ticks;
+    };
+    const u64 begin = g->clock().now_ns();
+    call();
+    call();
+    adjust(u64{1} << 50); // more than a week
+    call();
+    adjust(0 - (u64{1} << 40));
+    call();
+    g->interposer().drain_ring();
+    const u64 end = g->clock().now_ns();
+    ASSERT_EQ(recorder.entries.size(), 4U);
+    EXPECT_EQ(recorder.entries[0].caller.cr3, place::pml4);
+    EXPECT_EQ(recorder.entries[1].caller.cr3, other_root);
+    u64 last = begin;
+    for (const auto& entry : recorder.entries) {
+        EXPECT_GE(entry.time_ns + 1000, last);
+        EXPECT_LE(entry.time_ns, end);
+        last = entry.time_ns;
+    }
+}
+
 // Breakpoints on the handler's addresses must not give it away.
 TEST_F(M1_4_SubstituteHandler, BreakpointsDoNotSeeIt) {
     for (const CallAction action : {CallAction::none, CallAction::log, CallAction::hypercall})

@@ -333,6 +333,7 @@ void Guest::handle_control_register(const Exit& exit) {
     case 3:
         s.cr3 = exit.value & ~(u64{1} << 63);
         m_mmu->load_root(s.cr3, monitor::PagingRole::of(s));
+        if (m_interposer != nullptr) m_interposer->root_loaded();
         break;
     case 4:
         s.cr4 = exit.value;

@@ -161,6 +161,7 @@ public:
     void start_user(u64 rip = place::user_code);
     /// Sets the hook. @param observer outlives this.
     monitor::Interposer& interpose(monitor::SystemCallObserver& observer);
+    [[nodiscard]] platform::HostClock& clock() { return m_clock; }
     [[nodiscard]] monitor::Interposer& interposer() { return *m_interposer; }
 
     // --- running ---
