@@ -32,6 +32,7 @@ start32:
         or eax, 0x80000001
         mov cr0, eax
         lgdt [gdt_pointer]
+        xor esi, esi
         push KCODE
         push offset start64
         retf
