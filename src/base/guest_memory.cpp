@@ -7,16 +7,8 @@
 
 namespace gnomon {
 
-GuestMemory::GuestMemory(FileDescriptor fd, Hva base, u64 size)
-    : m_fd(std::move(fd)), m_base(base), m_size(size) {}
-
-GuestMemory::GuestMemory(GuestMemory&& other) noexcept
-    : m_fd(std::move(other.m_fd)), m_base(std::exchange(other.m_base, nullptr)),
-      m_size(std::exchange(other.m_size, 0)) {}
-
-GuestMemory::~GuestMemory() {
-    if (m_base != nullptr) ::munmap(m_base, m_size);
-}
+GuestMemory::GuestMemory(FileDescriptor fd, GuardedMapping mapping, u64 size)
+    : m_fd(std::move(fd)), m_mapping(std::move(mapping)), m_size(size) {}
 
 Result<GuestMemory> GuestMemory::create(u64 bytes) {
     if (bytes < (u64{1} << 20) || bytes % page_size != 0 ||
@@ -29,12 +21,12 @@ Result<GuestMemory> GuestMemory::create(u64 bytes) {
     if (!fd) return fail("cannot create guest memory (memfd_create): {}", std::strerror(errno));
     if (::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0)
         return fail("cannot size guest memory to {} bytes: {}", bytes, std::strerror(errno));
-    void* base =
-        ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd.get(), 0);
-    if (base == MAP_FAILED)
+    auto mapping = GuardedMapping::create(
+        bytes, {.protection = PROT_READ | PROT_WRITE, .descriptor = fd.get()});
+    if (!mapping)
         return fail("cannot map {} bytes of guest memory: {}; choose a smaller --memory", bytes,
-                    std::strerror(errno));
-    return GuestMemory(std::move(fd), static_cast<Hva>(base), bytes);
+                    std::strerror(mapping.error()));
+    return GuestMemory(std::move(fd), std::move(*mapping), bytes);
 }
 
 } // namespace gnomon

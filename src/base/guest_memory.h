@@ -5,6 +5,7 @@
 
 #include "base/address.h"
 #include "base/file_descriptor.h"
+#include "base/guarded_mapping.h"
 #include "base/result.h"
 
 #include <array>
@@ -28,23 +29,23 @@ class GuestMemory {
 public:
     /// @param bytes a multiple of 4 KiB, at least 1 MiB.
     [[nodiscard]] static Result<GuestMemory> create(u64 bytes);
-    GuestMemory(GuestMemory&& other) noexcept;
+    GuestMemory(GuestMemory&&) noexcept = default;
     GuestMemory& operator=(GuestMemory&&) = delete;
-    ~GuestMemory();
+    ~GuestMemory() = default;
 
     [[nodiscard]] u64 size() const { return m_size; }
     [[nodiscard]] u64 low_size() const { return m_size < ram_low_limit ? m_size : ram_low_limit; }
     [[nodiscard]] u64 high_size() const { return m_size - low_size(); }
-    [[nodiscard]] Hva base() const { return m_base; }
+    [[nodiscard]] Hva base() const { return m_mapping.base(); }
     [[nodiscard]] int fd() const { return m_fd.get(); }
 
     /// The host address of [gpa, gpa + size), or nullptr unless all of it is RAM and contiguous.
     [[nodiscard]] Hva hva(Gpa gpa, u64 size) const {
         const u64 a = gpa.value();
-        if (a < low_size()) return size <= low_size() - a ? m_base + a : nullptr;
+        if (a < low_size()) return size <= low_size() - a ? base() + a : nullptr;
         if (a >= ram_high_base && a - ram_high_base < high_size())
             return size <= high_size() - (a - ram_high_base)
-                       ? m_base + ram_low_limit + (a - ram_high_base)
+                       ? base() + ram_low_limit + (a - ram_high_base)
                        : nullptr;
         return nullptr;
     }
@@ -74,10 +75,10 @@ public:
     }
 
 private:
-    GuestMemory(FileDescriptor fd, Hva base, u64 size);
+    GuestMemory(FileDescriptor fd, GuardedMapping mapping, u64 size);
 
     FileDescriptor m_fd;
-    Hva m_base = nullptr;
+    GuardedMapping m_mapping;
     u64 m_size = 0;
 };
 

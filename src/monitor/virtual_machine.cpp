@@ -45,9 +45,18 @@ Segment flat_segment(u16 selector, u32 rights) {
 } // namespace
 
 Result<std::unique_ptr<VirtualMachine>> VirtualMachine::create(MachineResources& resources) {
+    auto processor = processor::create_software_processor();
+    if (!processor) return tl::unexpected(processor.error());
+    auto vm = create_empty(resources, {std::move(*processor), {}});
+    if (!vm) return vm;
+    if (auto booted = (*vm)->boot(); !booted) return tl::unexpected(booted.error());
+    return vm;
+}
+
+Result<std::unique_ptr<VirtualMachine>> VirtualMachine::create_empty(MachineResources& resources,
+                                                                     Parts parts) {
     std::unique_ptr<VirtualMachine> vm(new VirtualMachine(resources));
-    if (auto built = vm->build(); !built) return tl::unexpected(built.error());
-    if (auto booted = vm->boot(); !booted) return tl::unexpected(booted.error());
+    if (auto built = vm->build(std::move(parts)); !built) return tl::unexpected(built.error());
     return vm;
 }
 
@@ -55,7 +64,7 @@ VirtualMachine::~VirtualMachine() {
     if (m_shadow != nullptr) m_shadow->detach();
 }
 
-Result<> VirtualMachine::build() {
+Result<> VirtualMachine::build(Parts parts) {
     auto memory = GuestMemory::create(m_resources.options.memory);
     if (!memory) return tl::unexpected(memory.error());
     m_memory.emplace(std::move(*memory));
@@ -76,12 +85,10 @@ Result<> VirtualMachine::build() {
     if (!made_board) return tl::unexpected(made_board.error());
     m_board = std::move(*made_board);
 
-    auto made_processor = processor::create_software_processor();
-    if (!made_processor) return tl::unexpected(made_processor.error());
-    m_processor = std::move(*made_processor);
+    m_processor = std::move(parts.processor);
     m_tlb = std::make_unique<Tlb>(*m_processor);
 
-    auto shadow = ShadowMmu::create(*m_memory, *m_tlb);
+    auto shadow = ShadowMmu::create(*m_memory, *m_tlb, parts.shadow);
     if (!shadow) return tl::unexpected(shadow.error());
     m_shadow = std::move(*shadow);
 
@@ -162,15 +169,21 @@ Result<RunOutcome> VirtualMachine::run() {
         if (const auto request = m_board->power_request())
             return ended(*request == platform::PowerRequest::power_off ? RunEnd::power_off
                                                                        : RunEnd::reset);
-        if (m_events->input_seen() || m_input_waits) pump_serial();
-        prepare_events();
-        const Exit exit = m_processor->enter();
-        ++m_statistics.exits[static_cast<unsigned>(exit.reason)];
-        const auto end = handle(exit);
-        if (m_resources.options.check_shadow != 0)
-            if (auto checked = check_shadow(); !checked) return tl::unexpected(checked.error());
-        if (end) return ended(*end);
+        const auto end = step();
+        if (!end) return tl::unexpected(end.error());
+        if (*end) return ended(**end);
     }
+}
+
+Result<std::optional<RunEnd>> VirtualMachine::step() {
+    if (m_events->input_seen() || m_input_waits) pump_serial();
+    prepare_events();
+    const Exit exit = m_processor->enter();
+    ++m_statistics.exits[static_cast<unsigned>(exit.reason)];
+    const auto end = handle(exit);
+    if (m_resources.options.check_shadow != 0)
+        if (auto checked = check_shadow(); !checked) return tl::unexpected(checked.error());
+    return end;
 }
 
 /// The strict walker's turn, when `drains` says that a coherency point has passed.
@@ -301,7 +314,7 @@ std::optional<RunEnd> VirtualMachine::handle(const Exit& exit) {
     case ExitReason::triple_fault: return RunEnd::triple_fault;
     case ExitReason::wbinvd: advance(exit); break;
     }
-    if (m_triple_fault) return RunEnd::triple_fault;
+    if (std::exchange(m_triple_fault, false)) return RunEnd::triple_fault;
     return std::nullopt;
 }
 

@@ -48,20 +48,40 @@ public:
     /// `resources` must outlive the result.
     [[nodiscard]] static Result<std::unique_ptr<VirtualMachine>>
     create(MachineResources& resources);
+    /// What a machine may be made of instead of the usual parts.
+    struct Parts {
+        std::unique_ptr<processor::Processor> processor; ///< not null
+        ShadowOptions shadow;
+    };
+    /// A machine without a guest: RAM is empty and the register block as after construction.
+    /// Whoever wants it to run writes both, tells `shadow` of the root, and calls `step`.
+    [[nodiscard]] static Result<std::unique_ptr<VirtualMachine>>
+    create_empty(MachineResources& resources, Parts parts);
     VirtualMachine(const VirtualMachine&) = delete;
     VirtualMachine& operator=(const VirtualMachine&) = delete;
     ~VirtualMachine();
 
     [[nodiscard]] Result<RunOutcome> run();
+    /// One turn of the loop: events, an entry, and the exit that it ends with. Does not look at
+    /// MachineResources::stop, except while it waits for the end of a HLT.
+    [[nodiscard]] Result<std::optional<RunEnd>> step();
     /// Makes `run` look at MachineResources::stop. Async-signal-safe.
     void kick() { m_processor->kick(); }
     /// As Machine::process_continued.
     void process_continued();
     [[nodiscard]] std::string statistics_json() const;
 
+    // The parts, for whoever has made an empty machine; only while it does not run.
+    [[nodiscard]] GuestMemory& memory() { return *m_memory; }
+    [[nodiscard]] platform::Board& board() { return *m_board; }
+    [[nodiscard]] processor::Processor& processor() { return *m_processor; }
+    [[nodiscard]] ShadowMmu& shadow() { return *m_shadow; }
+    [[nodiscard]] Interposer* interposer() { return m_interposer.get(); } ///< null: no observer
+    [[nodiscard]] const RunStatistics& statistics() const { return m_statistics; }
+
 private:
     explicit VirtualMachine(MachineResources& resources) : m_resources(resources) {}
-    [[nodiscard]] Result<> build();
+    [[nodiscard]] Result<> build(Parts parts);
     [[nodiscard]] Result<> boot();
 
     // exits

@@ -27,6 +27,13 @@ void BlockEmitter::begin_block(u16 offset, bool flags_live) {
     m_plain_entry = m.here();
 }
 
+/// By LEA, since flags may be live; the scratch registers are dead between instructions.
+void BlockEmitter::emit_count() {
+    m.load(h::r13, GNOMON_CPU(statistics.instructions));
+    m.lea(h::r13, m.ptr[h::r13 + 1]);
+    m.store(GNOMON_CPU(statistics.instructions), h::r13);
+}
+
 bool BlockEmitter::emit(const DecodedInstruction& d, bool flags_live) {
     const Instruction& i = d.compact;
     m_marks.push_back({m.here(), i.page_offset});

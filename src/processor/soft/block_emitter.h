@@ -23,6 +23,8 @@ public:
     /// One instruction; `flags_live`: its fast paths must keep the arithmetic flags. Returns false
     /// if the block ends with it.
     [[nodiscard]] bool emit(const DecodedInstruction& d, bool flags_live);
+    /// Counts the instruction that follows.
+    void emit_count();
     /// A check of the execution hooks before the instruction.
     void emit_hook_check(const DecodedInstruction& d, Helper check);
     /// Continues at `offset`, relative to the page base (it may lie outside the page).

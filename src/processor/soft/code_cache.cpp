@@ -31,26 +31,25 @@ Result<std::unique_ptr<CodeCache>> CodeCache::create(std::size_t bytes) {
     cache->m_fd = FileDescriptor(::memfd_create("gnomon-code", MFD_CLOEXEC));
     if (!cache->m_fd || ::ftruncate(cache->m_fd.get(), static_cast<off_t>(bytes)) != 0)
         return fail("cannot create {} MiB of code memory: {}", bytes >> 20, std::strerror(errno));
-    void* writable =
-        ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, cache->m_fd.get(), 0);
-    if (writable == MAP_FAILED)
-        return fail("cannot map {} MiB of code memory: {}", bytes >> 20, std::strerror(errno));
-    cache->m_writable = static_cast<u8*>(writable);
-    cache->m_size = bytes;
-    void* executable =
-        ::mmap(nullptr, bytes, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_32BIT, cache->m_fd.get(), 0);
-    if (executable == MAP_FAILED)
+    auto writable = GuardedMapping::create(
+        bytes, {.protection = PROT_READ | PROT_WRITE, .descriptor = cache->m_fd.get()});
+    if (!writable)
+        return fail("cannot map {} MiB of code memory: {}", bytes >> 20,
+                    std::strerror(writable.error()));
+    auto executable = GuardedMapping::create(
+        bytes,
+        {.protection = PROT_READ | PROT_EXEC, .descriptor = cache->m_fd.get(), .below_2gib = true});
+    if (!executable)
         return fail("cannot map {} MiB of executable memory below 2 GiB: {}", bytes >> 20,
-                    std::strerror(errno));
-    cache->m_executable = static_cast<u32>(reinterpret_cast<std::uintptr_t>(executable));
+                    std::strerror(executable.error()));
+    cache->m_writable_mapping = std::move(*writable);
+    cache->m_executable_mapping = std::move(*executable);
+    cache->m_size = bytes;
+    // SAFETY: bytes as bytes.
+    cache->m_writable = reinterpret_cast<u8*>(cache->m_writable_mapping.base());
+    cache->m_executable =
+        static_cast<u32>(reinterpret_cast<std::uintptr_t>(cache->m_executable_mapping.base()));
     return cache;
-}
-
-CodeCache::~CodeCache() {
-    if (m_writable != nullptr) ::munmap(m_writable, m_size);
-    // SAFETY: the address came from mmap in `create` and nothing runs there any more.
-    if (m_executable != 0)
-        ::munmap(reinterpret_cast<void*>(static_cast<std::uintptr_t>(m_executable)), m_size);
 }
 
 void* CodeCache::raw(std::size_t size, std::size_t alignment) {

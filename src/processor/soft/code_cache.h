@@ -9,6 +9,7 @@
 
 #include "base/address.h"
 #include "base/file_descriptor.h"
+#include "base/guarded_mapping.h"
 #include "base/result.h"
 #include "processor/soft/mode.h"
 
@@ -59,7 +60,7 @@ public:
     [[nodiscard]] static Result<std::unique_ptr<CodeCache>> create(std::size_t bytes);
     CodeCache(const CodeCache&) = delete;
     CodeCache& operator=(const CodeCache&) = delete;
-    ~CodeCache();
+    ~CodeCache() = default;
 
     // --- memory ---
     [[nodiscard]] u8* writable(u32 executable_address) {
@@ -137,6 +138,7 @@ private:
     };
 
     FileDescriptor m_fd;
+    GuardedMapping m_writable_mapping, m_executable_mapping;
     u8* m_writable = nullptr;
     u32 m_executable = 0;
     std::size_t m_size = 0, m_used = 0, m_thunks_end = 0;

@@ -221,6 +221,8 @@ struct Cpu {
         u64 translated_blocks = 0, translated_instructions = 0, dispatches = 0, links = 0,
             slow_accesses = 0, tlb_fills = 0, helper_calls = 0, code_invalidations = 0,
             cache_flushes = 0, traced_writes = 0, straddles = 0;
+        u64 instructions = 0; ///< begun; only with SoftProcessorOptions::count_instructions
+        u64 hooked_calls = 0; ///< system calls that entered monitor mode
     } statistics;
 
     alignas(64) Tlb tlb[tlb_set_count];

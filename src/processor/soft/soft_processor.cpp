@@ -15,6 +15,7 @@
 #include <asm/prctl.h>
 #include <csignal>
 #include <cstring>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <utility>
@@ -77,12 +78,18 @@ Result<std::unique_ptr<SoftProcessor>> SoftProcessor::create(const SoftProcessor
     auto cache = CodeCache::create(options.code_cache_bytes);
     if (!cache) return tl::unexpected(cache.error());
     p->m_cache = std::move(*cache);
-    p->m_cpu = std::make_unique<Cpu>();
+    auto memory = GuardedMapping::create(sizeof(Cpu), {.protection = PROT_READ | PROT_WRITE});
+    if (!memory) return fail("cannot map the processor's state: {}", std::strerror(memory.error()));
+    p->m_cpu_memory = std::move(*memory);
+    static_assert(sizeof(Cpu) % alignof(Cpu) == 0 && alignof(Cpu) <= page_size);
+    // SAFETY: within the mapping, and aligned, since the mapping's end is.
+    p->m_cpu.reset(new (p->m_cpu_memory.base() + (p->m_cpu_memory.size() - sizeof(Cpu))) Cpu);
     p->m_cpu->code_cache = p->m_cache.get();
     p->m_thunks = make_thunks(*p->m_cache, {on_slow_access, on_commit, on_helper},
                               p->m_features.has(Feature::avx));
     p->m_cpu->commit_thunk = p->m_thunks.commit;
-    p->m_translator = std::make_unique<Translator>(*p->m_cache, p->m_features);
+    p->m_translator =
+        std::make_unique<Translator>(*p->m_cache, p->m_features, options.count_instructions);
     p->m_translator->set_thunks(p->m_thunks);
     flush_tlb(*p->m_cpu);
     install_fault_handlers();
@@ -95,6 +102,7 @@ std::vector<Processor::Counter> SoftProcessor::counters() const {
             {"translated_instructions", s.translated_instructions},
             {"dispatches", s.dispatches},
             {"links", s.links},
+            {"hooked_calls", s.hooked_calls},
             {"slow_accesses", s.slow_accesses},
             {"tlb_fills", s.tlb_fills},
             {"helper_calls", s.helper_calls},

@@ -2,6 +2,7 @@
 /// @file The software processor: the contract of processor.h, by re-emission.
 #pragma once
 
+#include "base/guarded_mapping.h"
 #include "processor/processor.h"
 #include "processor/soft/translator.h"
 
@@ -12,6 +13,8 @@ namespace gnomon::processor::soft {
 
 struct SoftProcessorOptions {
     std::size_t code_cache_bytes = std::size_t{64} << 20;
+    /// Translated code counts the instructions that it begins (Cpu::Statistics::instructions).
+    bool count_instructions = false;
 };
 
 class SoftProcessor final : public Processor {
@@ -62,9 +65,15 @@ private:
     static int on_commit(Cpu* cpu, u64 r13, void* site);
     static int on_helper(Cpu* cpu, u64 r13, void* site);
 
+    /// The Cpu ends where its mapping ends.
+    struct DestroyInPlace {
+        void operator()(Cpu* cpu) const { cpu->~Cpu(); }
+    };
+
     FeatureSet m_features;
     std::unique_ptr<CodeCache> m_cache;
-    std::unique_ptr<Cpu> m_cpu;
+    GuardedMapping m_cpu_memory;
+    std::unique_ptr<Cpu, DestroyInPlace> m_cpu;
     std::unique_ptr<Translator> m_translator;
     Thunks m_thunks;
     std::atomic<bool> m_kicked = false;

@@ -21,8 +21,10 @@ HelperResult enter_kernel(Cpu& cpu, u64 vector) {
     cb.state.rip = vector;
     cpu.entered_handler = true;
     if (cb.monitor_root != 0 && Gva(vector) >= cb.monitor_mode_begin &&
-        Gva(vector) < cb.monitor_mode_end)
+        Gva(vector) < cb.monitor_mode_end) {
         cb.monitor_mode = true;
+        ++cpu.statistics.hooked_calls;
+    }
     return HelperResult::dispatch;
 }
 

@@ -97,6 +97,7 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
                             return hook != Gva() && hook.page_offset() == d.compact.page_offset;
                         }))
             emitter.emit_hook_check(d, check_execution_hook);
+        if (m_count_instructions) emitter.emit_count();
         open = emitter.emit(d, needed_before[n] != 0);
     }
     if (open) emitter.go_to(at);

@@ -27,7 +27,8 @@ struct CodeBytes {
 
 class Translator {
 public:
-    Translator(CodeCache& cache, FeatureSet features) : m_cache(cache), m_features(features) {}
+    Translator(CodeCache& cache, FeatureSet features, bool count_instructions)
+        : m_cache(cache), m_features(features), m_count_instructions(count_instructions) {}
     void set_thunks(const Thunks& thunks) { m_thunks = thunks; }
 
     /// Translates the block at `offset` of `page`. The caller has revoked cached rights to write to
@@ -41,6 +42,7 @@ private:
     CodeCache& m_cache;
     Thunks m_thunks;
     FeatureSet m_features;
+    bool m_count_instructions;
     Decoder m_decoder;
     std::unique_ptr<DecodedInstruction[]> m_decoded =
         std::make_unique<DecodedInstruction[]>(max_instructions);
