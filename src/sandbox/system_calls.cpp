@@ -29,8 +29,9 @@ using Filter = std::unique_ptr<void, void (*)(scmp_filter_ctx)>;
 /// without rights to execute, or the process itself.
 // clang-format off
 constexpr std::array plain_calls{
-    // Streams, the trace, events. Stdio seeks at exit.
-    SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(lseek), SCMP_SYS(close), SCMP_SYS(poll), SCMP_SYS(ppoll),
+    // Streams, the trace, events. Stdio seeks at exit; glibc's own last words are a writev.
+    SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(lseek), SCMP_SYS(close), SCMP_SYS(poll),
+    SCMP_SYS(ppoll),
     // Memory: the allocator's and, when the guest resets, a new machine's.
     SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(madvise), SCMP_SYS(memfd_create), SCMP_SYS(ftruncate),
     SCMP_SYS(eventfd2),

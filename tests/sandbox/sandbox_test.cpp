@@ -16,6 +16,8 @@
 #include <functional>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/ioctl.h>
@@ -262,6 +264,44 @@ TEST_F(SystemCalls, AbortIsStillAnAbort) {
     });
     EXPECT_TRUE(WIFSIGNALED(ended.status)) << ended.err;
     EXPECT_EQ(WTERMSIG(ended.status), SIGABRT);
+}
+
+TEST_F(SystemCalls, AKernelThatRefusesIsAnErrorWithAWayOut) {
+    const Ended ended = in_child([] {
+        // As a container's own filter may do: seccomp() answers EPERM.
+        std::array<sock_filter, 4> program{{
+            BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+            BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_seccomp, 0, 1),
+            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        }};
+        const sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
+        if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+            ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0)
+            return 2;
+        const auto restricted = restrict_system_calls(say_last_words);
+        if (restricted) return 3;
+        std::fputs(restricted.error().message.c_str(), stderr);
+        return restricted.error().usage ? 4 : in_force;
+    });
+    EXPECT_EQ(WEXITSTATUS(ended.status), in_force) << ended.err;
+    EXPECT_THAT(ended.err, testing::AllOf(HasSubstr("seccomp"), HasSubstr("--no-seccomp")));
+}
+
+TEST_F(SystemCalls, HeapCorruptionIsStillToldByTheLibrary) {
+    const Ended ended = in_child([] {
+        if (!confined()) return 3;
+        void* volatile block = std::malloc(100);
+        std::free(block);
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuse-after-free"
+        std::free(block); // NOLINT: what is tested
+#pragma GCC diagnostic pop
+        return in_force;
+    });
+    EXPECT_TRUE(WIFSIGNALED(ended.status)) << ended.err;
+    EXPECT_EQ(WTERMSIG(ended.status), SIGABRT);
+    EXPECT_THAT(ended.err, HasSubstr("double free"));
 }
 
 TEST_F(SystemCalls, ThreadsThatRunAlreadyAreConfinedToo) {
