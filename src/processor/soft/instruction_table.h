@@ -106,6 +106,11 @@ public:
     [[nodiscard]] bool has(Feature f) const {
         return (m_bits >> static_cast<unsigned>(f) & 1) != 0;
     }
+    [[nodiscard]] FeatureSet without(FeatureSet others) const {
+        FeatureSet rest = *this;
+        rest.m_bits &= ~others.m_bits;
+        return rest;
+    }
     /// What the CPU that this process runs on has of the table's features.
     [[nodiscard]] static FeatureSet of_host();
 

@@ -74,7 +74,7 @@ bool at_execution_hook(const ControlBlock& cb) {
 
 Result<std::unique_ptr<SoftProcessor>> SoftProcessor::create(const SoftProcessorOptions& options) {
     std::unique_ptr<SoftProcessor> p(new SoftProcessor);
-    p->m_features = FeatureSet::of_host();
+    p->m_features = FeatureSet::of_host().without(options.withheld);
     auto cache = CodeCache::create(options.code_cache_bytes);
     if (!cache) return tl::unexpected(cache.error());
     p->m_cache = std::move(*cache);

@@ -15,6 +15,9 @@ struct SoftProcessorOptions {
     std::size_t code_cache_bytes = std::size_t{64} << 20;
     /// Translated code counts the instructions that it begins (Cpu::Statistics::instructions).
     bool count_instructions = false;
+    /// Features to do without, as on a host that has not got them: guests get #UD, and translated
+    /// code does not use them either.
+    FeatureSet withheld;
 };
 
 class SoftProcessor final : public Processor {
