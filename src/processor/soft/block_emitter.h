@@ -46,6 +46,7 @@ private:
     // operations
     void emit_pass(const DecodedInstruction& d);
     void operate(const DecodedInstruction& d, HostMemory memory);
+    void zero_first_vectors(bool all);
     void emit_lea(const DecodedInstruction& d);
     void emit_moffs(const DecodedInstruction& d);
     void emit_push(const DecodedInstruction& d);

@@ -59,8 +59,24 @@ void BlockEmitter::emit_pass(const DecodedInstruction& d) {
     end_access(site);
 }
 
+/// VZEROALL and VZEROUPPER outside 64-bit mode, where they know the first eight registers only.
+void BlockEmitter::zero_first_vectors(bool all) {
+    for (int i = 0; i < 8; ++i) {
+        const Xbyak::Xmm low(i);
+        if (all)
+            m.vxorps(low, low, low);
+        else
+            m.vmovaps(low, low); // a 128-bit result clears what lies above it
+    }
+}
+
 /// Emits the instruction itself, on host registers.
 void BlockEmitter::operate(const DecodedInstruction& d, HostMemory memory) {
+    if (!d.compact.code64 &&
+        (d.z.mnemonic == ZYDIS_MNEMONIC_VZEROALL || d.z.mnemonic == ZYDIS_MNEMONIC_VZEROUPPER)) {
+        zero_first_vectors(d.z.mnemonic == ZYDIS_MNEMONIC_VZEROALL);
+        return;
+    }
     struct Operand {
         u8 HostRegisters::*field;
         u8 guest;
@@ -69,7 +85,7 @@ void BlockEmitter::operate(const DecodedInstruction& d, HostMemory memory) {
     Operand high[4];
     unsigned high_count = 0;
     HostRegisters registers;
-    bool replaced = false;
+    bool replaced = means_another_thing_here(d);
     u8 high_byte_guest = none;
     u8 HostRegisters::*high_byte_field = nullptr;
     for (unsigned n = 0; n < d.z.operand_count; ++n) {

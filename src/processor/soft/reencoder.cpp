@@ -49,6 +49,26 @@ struct Fields {
     u8 pp, map;
 };
 
+/// Whether VEX.W is no more than the size of an integer, which 32-bit code has only one of: there
+/// the bit is ignored (SDM vol. 2, the instructions' own pages).
+bool w_is_integer_size(const DecodedInstruction& d) {
+    switch (d.z.mnemonic) {
+    case ZYDIS_MNEMONIC_VCVTSI2SS:
+    case ZYDIS_MNEMONIC_VCVTSI2SD:
+    case ZYDIS_MNEMONIC_VMOVD:
+    case ZYDIS_MNEMONIC_VPEXTRD:
+    case ZYDIS_MNEMONIC_VPINSRD:
+    case ZYDIS_MNEMONIC_VPCMPESTRI:
+    case ZYDIS_MNEMONIC_VPCMPESTRM: return true;
+    default: break;
+    }
+    for (unsigned i = 0; i < d.z.operand_count_visible; ++i)
+        if (d.operands[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+            gpr_number(d.operands[i].reg.value) != none)
+            return true;
+    return false;
+}
+
 Fields guest_fields(const DecodedInstruction& d) {
     Fields f{};
     f.reg = static_cast<u8>(d.z.raw.modrm.reg);
@@ -62,6 +82,11 @@ Fields guest_fields(const DecodedInstruction& d) {
         f.pp = last & 3;
         f.w = three && (last & 0x80) != 0;
         f.map = three ? vex[1] & 31 : 1;
+        if (!d.compact.code64) { // the bits that would extend a register are ignored
+            f.vvvv &= 7;
+            f.w = f.w && !w_is_integer_size(d);
+            return f;
+        }
         if ((vex[1] & 0x80) == 0) f.reg |= 8;
         if (three && (vex[1] & 0x20) == 0) f.rm |= 8;
         return f;
@@ -70,6 +95,11 @@ Fields guest_fields(const DecodedInstruction& d) {
     if (d.z.raw.rex.R != 0) f.reg |= 8;
     if (d.z.raw.rex.B != 0) f.rm |= 8;
     return f;
+}
+
+/// 82 is another name of 80 outside 64-bit mode, and no instruction in it.
+bool is_alias_of_80(const DecodedInstruction& d) {
+    return d.z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && d.z.opcode == 0x82;
 }
 
 /// Whether the register sits in the low bits of the opcode.
@@ -110,11 +140,20 @@ void emit_modrm(Assembler& a, const Fields& f, HostMemory memory) {
 
 void emit_immediates(Assembler& a, const DecodedInstruction& d) {
     if (d.z.raw.imm[0].size == 0) return;
+    // Outside 64-bit mode the top bit of a register in the immediate is ignored.
+    const bool is4 =
+        d.operands[d.z.operand_count_visible - 1].encoding == ZYDIS_OPERAND_ENCODING_IS4;
+    const u8 mask = is4 && !d.compact.code64 ? 0x7f : 0xff;
     for (u8 i = d.z.raw.imm[0].offset; i < d.z.length; ++i)
-        a.db(d.bytes[i]);
+        a.db(d.bytes[i] & mask);
 }
 
 } // namespace
+
+bool means_another_thing_here(const DecodedInstruction& d) {
+    if (d.compact.code64) return false;
+    return d.z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX || is_alias_of_80(d);
+}
 
 bool needs_rex(const DecodedInstruction& d, HostRegisters registers, HostMemory memory) {
     const Fields f = host_fields(d, registers, memory);
@@ -166,6 +205,8 @@ void reencode(Assembler& a, const DecodedInstruction& d, HostRegisters registers
     }
     if (register_in_opcode(d))
         a.db((d.z.opcode & 0xf8U) | (f.rm & 7U));
+    else if (is_alias_of_80(d))
+        a.db(0x80);
     else
         a.db(d.z.opcode);
     if (has(d, ZYDIS_ATTRIB_HAS_MODRM)) emit_modrm(a, f, memory);

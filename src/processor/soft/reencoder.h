@@ -27,6 +27,9 @@ struct HostRegisters {
     u8 vvvv = Instruction::no_register;
 };
 
+/// Whether the guest's bytes as they are might mean another thing in the host's 64-bit code.
+[[nodiscard]] bool means_another_thing_here(const DecodedInstruction& d);
+
 void reencode(Assembler& a, const DecodedInstruction& d, HostRegisters registers,
               HostMemory memory);
 

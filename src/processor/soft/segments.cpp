@@ -230,7 +230,8 @@ HelperResult lar_lsl(Cpu& cpu, const Instruction& insn) {
                     (!d.is_system() || is_known_system_type(cpu, d.type(), is_lar));
     set_zf(cpu, ok);
     if (ok) {
-        const u32 rights = static_cast<u32>(d.low >> 32) & 0x00f0ff00;
+        // Bits 19:16 are undefined (SDM vol. 2A, LAR): processors show those of the limit.
+        const u32 rights = static_cast<u32>(d.low >> 32) & 0x00ffff00;
         cpu.set_gpr(insn.reg, insn.operand_size, is_lar ? rights : d.limit());
     }
     return HelperResult::next;
