@@ -30,12 +30,15 @@ function(gnomon_layer name)
   target_link_libraries(gnomon_${name} PUBLIC ${ARGN} PRIVATE gnomon_options)
 endfunction()
 
-# gnomon_tests(NAME DEPS... [LABELS LABEL...]): one GoogleTest program from every .cpp below the calling folder,
-# registered with ctest. Labels: `full` runs only with scripts/test.sh --full. FILES: the tests are told where
-# scripts/fetch.sh puts the guest's kernel and busybox; they skip what is not there.
+# gnomon_tests(NAME DEPS... [SOURCES FILE...] [LABELS LABEL...] [FILES]): one GoogleTest program from SOURCES, or else
+# from every .cpp below the calling folder, registered with ctest. Labels: `full` runs only with scripts/test.sh --full.
+# FILES: the tests are told where scripts/fetch.sh puts the guest's kernel and busybox; they skip what is not there.
 function(gnomon_tests name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "FILES" "" "LABELS")
-  file(GLOB_RECURSE sources CONFIGURE_DEPENDS *.cpp)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "FILES" "" "LABELS;SOURCES")
+  set(sources ${arg_SOURCES})
+  if(NOT sources)
+    file(GLOB_RECURSE sources CONFIGURE_DEPENDS *.cpp)
+  endif()
   if(NOT sources)
     return()
   endif()

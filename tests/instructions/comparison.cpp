@@ -2,6 +2,7 @@
 #include "comparison.h"
 
 #include "layout.h"
+#include "places.h"
 #include "values.h"
 
 #include <algorithm>
@@ -27,17 +28,29 @@ std::string describe(const Outcome& o) {
     return "unexpected: " + o.note;
 }
 
+bool within(u64 address, const Range& range) { return address - range.address < range.size; }
+
 bool same(const Outcome& native, const Outcome& guest, const Program& program) {
     if (native.kind != guest.kind || native.kind == Outcome::Kind::unexpected ||
         native.rip != guest.rip)
         return false;
-    if (native.kind == Outcome::Kind::stopped || program.several_faults) return true;
-    if (native.vector == guest.vector) {
-        // An instruction with several accesses may report any of them that faults.
-        const u64 mask =
-            program.operand.size > 8 || program.operand.size == 0 ? ~page_offset_mask : ~u64{0};
-        return native.error_code == guest.error_code && (native.cr2 & mask) == (guest.cr2 & mask);
-    }
+    if (native.kind == Outcome::Kind::stopped) return true;
+    if (native.vector == guest.vector && native.error_code == guest.error_code &&
+        native.cr2 == guest.cr2)
+        return true;
+    // Which access of several is reported, and which byte of one that is made in pieces, is up to
+    // the processor.
+    const auto reported = [&](const Outcome& o) {
+        return o.vector != static_cast<u8>(processor::Vector::pf) ||
+               std::ranges::any_of(program.accesses, [&](const Range& r) {
+                   return may_fault(r) && within(o.cr2, r);
+               });
+    };
+    const auto faulting = std::ranges::count_if(program.accesses, may_fault);
+    const bool same_page = native.cr2 / page_size == guest.cr2 / page_size;
+    const bool pieces = faulting == 1 && program.in_pieces && native.vector == guest.vector &&
+                        (native.error_code == guest.error_code || !same_page);
+    if ((faulting > 1 || pieces) && reported(native) && reported(guest)) return true;
     // By design: translated code resolves an access before the host can find a misaligned operand
     // or a pending x87 exception, so that of two faults the page fault comes first. Once it is
     // repaired the other one is raised.
@@ -48,8 +61,7 @@ bool same(const Outcome& native, const Outcome& guest, const Program& program) {
                  guest.vector == static_cast<u8>(processor::Vector::gp)))
         return true; // an address that is not canonical is found early, too
     return late && guest.vector == static_cast<u8>(processor::Vector::pf) &&
-           guest.cr2 >= program.operand.address &&
-           guest.cr2 < program.operand.address + program.operand.size;
+           within(guest.cr2, program.operand);
 }
 
 std::string hex(std::span<const u8> bytes) {
@@ -91,7 +103,6 @@ void compare_extended(Report& report, const ExtendedState& native, const Extende
         report.bytes(what, part(native, offset, size), part(guest, offset, size),
                      part(start, offset, size));
     };
-    // FOP, FIP and FDP are left out: guests see zeros in their place.
     legacy("fcw", ExtendedState::fcw, 2);
     legacy("fsw", ExtendedState::fsw, 2);
     legacy("ftw", ExtendedState::ftw, 1);
@@ -103,6 +114,28 @@ void compare_extended(Report& report, const ExtendedState& native, const Extende
         report.bytes(fmt::format("ymm{} high", i), native.ymm_high[i], guest.ymm_high[i],
                      start.ymm_high[i]);
     }
+}
+
+/// The same bytes for the same state: what the format leaves open, and the last-instruction
+/// pointers, in whose place guests see zeros, become zeros.
+void normalise(ExtendedState& e) {
+    const u8 present = e.header[0];
+    std::memset(e.legacy + ExtendedState::fop, 0, ExtendedState::mxcsr - ExtendedState::fop);
+    std::memset(e.legacy + ExtendedState::mxcsr_mask, 0, 4);
+    for (unsigned i = 0; i < 8; ++i)
+        std::memset(e.legacy + ExtendedState::st0 + 16 * i + 10, 0, 6);
+    constexpr unsigned xmm_end = ExtendedState::xmm0 + 256;
+    std::memset(e.legacy + xmm_end, 0, sizeof e.legacy - xmm_end);
+    // Components in their initial state need not be there.
+    if ((present & processor::xcr0::x87) == 0) {
+        constexpr u16 initial_fcw = 0x37f;
+        std::memset(e.legacy, 0, ExtendedState::mxcsr);
+        std::memcpy(e.legacy + ExtendedState::fcw, &initial_fcw, sizeof initial_fcw);
+        std::memset(e.legacy + ExtendedState::st0, 0, 128);
+    }
+    if ((present & processor::xcr0::sse) == 0) std::memset(e.legacy + ExtendedState::xmm0, 0, 256);
+    if ((present & processor::xcr0::avx) == 0) std::memset(e.ymm_high, 0, sizeof e.ymm_high);
+    std::memset(e.header, 0, sizeof e.header);
 }
 
 void compare_data(Report& report, std::span<const u8> native, std::span<const u8> guest,
@@ -117,11 +150,50 @@ void compare_data(Report& report, std::span<const u8> native, std::span<const u8
     }
 }
 
+constexpr const char* register_names[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                          "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+constexpr const char* segment_names[] = {"es", "cs", "ss", "ds", "fs", "gs"};
+
+/// @param cs of the code that the comparison finds the register in.
+void compare_register(Report& report, unsigned n, u16 cs, u64 native, u64 guest, u64 start) {
+    // SDM vol. 1 section 3.4.1.1: the upper halves of the first eight are undefined once 32-bit
+    // code has run.
+    if (cs == layout::user_cs32 && n < processor::r8) native &= 0xffffffff, guest &= 0xffffffff;
+    if (native != guest) report.number(register_names[n], native, guest, start);
+}
+
+/// The first step after which the two sides differ.
+void compare_steps(Report& report, std::span<const Step> native, std::span<const Step> guest,
+                   const Program& program) {
+    const u64 flags = (compared_flags | processor::rflags::tf) & ~program.undefined_flags;
+    for (std::size_t i = 0; i < std::min(native.size(), guest.size()); ++i) {
+        Step n = native[i], g = guest[i];
+        normalise(n.extended);
+        normalise(g.extended);
+        const bool same_vectors = std::memcmp(&n.extended, &g.extended, sizeof n.extended) == 0;
+        Report step;
+        step.number("rip", n.rip, g.rip, 0);
+        step.number("cs", n.cs, g.cs, 0);
+        step.number("rflags", n.rflags & flags, g.rflags & flags, program.state.rflags & flags);
+        for (unsigned r = 0; r < 16; ++r)
+            compare_register(step, r, n.cs, n.gpr[r], g.gpr[r], program.state.gpr[r]);
+        if (!same_vectors) compare_extended(step, n.extended, g.extended, program.state.extended);
+        if (const std::string text = step.take(); !text.empty()) {
+            report.text(fmt::format("  after step {}, at {:#x}:\n{}", i, n.rip, text));
+            return;
+        }
+    }
+    report.number("steps", native.size(), guest.size(), 0);
+}
+
 } // namespace
 
-Result<std::unique_ptr<Comparison>> Comparison::create(u64 seed) {
+Result<std::unique_ptr<Comparison>> Comparison::create(const Variant& variant, u64 seed) {
     std::unique_ptr<Comparison> c(new Comparison);
-    auto guest = GuestCpu::create();
+    c->m_variant = variant;
+    processor::soft::FeatureSet withheld;
+    if (variant.without_bmi2) withheld.add(processor::soft::Feature::bmi2);
+    auto guest = GuestCpu::create(withheld);
     if (!guest) return tl::unexpected(guest.error());
     c->m_guest = std::move(*guest);
     auto native = NativeCpu::create();
@@ -138,75 +210,108 @@ Result<std::unique_ptr<Comparison>> Comparison::create(u64 seed) {
 
 /// Puts both data areas back to their first content.
 void Comparison::restore() {
-    for (u64 at = 0; at < layout::data_size; at += page_size) {
+    for (u64 page = 0; page < layout::data_pages; ++page) {
+        const u64 at = page * page_size;
         const u8* const base = m_base.data() + at;
-        if (std::memcmp(m_native->data().data() + at, base, page_size) != 0)
-            std::memcpy(m_native->data().data() + at, base, page_size);
-        if (std::memcmp(m_guest->data().data() + at, base, page_size) != 0) {
-            std::memcpy(m_guest->data().data() + at, base, page_size);
-            m_guest->data_changed(layout::data_begin + at, page_size);
-        }
+        u8* const native = m_native->data().data() + at;
+        u8* const guest = m_guest->data().data() + at;
+        const bool changed = std::memcmp(native, base, page_size) != 0;
+        if (!changed && !m_differed) continue; // then the guest's was compared with it
+        std::memcpy(native, base, page_size);
+        std::memcpy(guest, base, page_size);
+        m_guest->data_changed(layout::data_begin + at, page_size);
     }
+    m_differed = false;
+    for (const Range& r : m_placed)
+        std::memcpy(m_start.data() + r.address, m_base.data() + r.address, r.size);
+    m_placed.clear();
 }
 
-void Comparison::place(const Program& program) {
+void Comparison::place(const Program& program, bool loaded) {
     restore();
     for (const Bytes& b : program.memory) {
         const u64 at = b.address - layout::data_begin;
-        std::ranges::copy(b.content, m_native->data().begin() + static_cast<std::ptrdiff_t>(at));
-        std::ranges::copy(b.content, m_guest->data().begin() + static_cast<std::ptrdiff_t>(at));
+        for (u8* const to : {m_native->data().data(), m_guest->data().data(), m_start.data()})
+            std::memcpy(to + at, b.content.data(), b.content.size());
+        m_placed.push_back({at, b.content.size()});
         m_guest->data_changed(b.address, b.content.size());
     }
-    std::ranges::copy(m_native->data(), m_start.begin());
+    if (loaded) return;
     m_native->load(program);
     m_guest->load(program);
 }
 
-std::string Comparison::run(const Program& program) {
-    place(program);
+std::string Comparison::run(const Program& program, bool loaded) {
+    place(program, loaded);
     MachineState native = program.state, guest = program.state;
     m_native_outcome = m_native->run(program, native);
     const Outcome guest_outcome = m_guest->run(program, guest);
+    normalise(native.extended);
+    normalise(guest.extended);
     const bool faulted = m_native_outcome.kind == Outcome::Kind::faulted;
-    if (faulted) ++m_faults;
+    ++m_counts.programs;
+    m_counts.faults += faulted ? 1 : 0;
+    m_counts.steps += m_native->steps().size();
+    if (program.stepped)
+        m_counts.instructions += m_native->steps().size() + (faulted ? 1 : 0);
+    else
+        m_counts.instructions += faulted ? 1 : program.instructions;
 
+    Report report;
+    // Memory that is known to differ becomes the same, its own conditions checked.
+    const auto in_area = [](const Range& r) {
+        const u64 begin = std::clamp(r.address, layout::data_begin, layout::data_end);
+        const u64 end = std::clamp(r.address + r.size, layout::data_begin, layout::data_end);
+        return Range{begin - layout::data_begin, end - begin};
+    };
+    if (!faulted)
+        for (const Range& r : program.guest_zeros) {
+            const auto [at, size] = in_area(r);
+            const auto bytes = m_guest->data().subspan(at, size);
+            if (std::ranges::any_of(bytes, [](u8 byte) { return byte != 0; }))
+                report.line("pointers", "any", hex(bytes), "");
+        }
     std::vector<Range> ignored = program.not_compared;
     if (faulted)
         ignored.insert(ignored.end(), program.not_compared_on_fault.begin(),
                        program.not_compared_on_fault.end());
     for (const Range& r : ignored) {
-        const u64 begin =
-            std::clamp(r.address, layout::data_begin, layout::data_end) - layout::data_begin;
-        const u64 end = std::clamp(r.address + r.size, layout::data_begin, layout::data_end) -
-                        layout::data_begin;
-        if (begin < end)
-            std::memcpy(m_native->data().data() + begin, m_guest->data().data() + begin,
-                        end - begin);
+        const auto [at, size] = in_area(r);
+        std::memcpy(m_native->data().data() + at, m_guest->data().data() + at, size);
     }
-    u64 flags = compared_flags;
+    u64 flags = compared_flags & ~program.undefined_flags;
     if (faulted && !program.flags_compared_on_fault) flags &= ~processor::rflags::arithmetic;
 
     const bool same_vectors =
         (faulted && !program.vectors_compared_on_fault) ||
         std::memcmp(&native.extended, &guest.extended, sizeof native.extended) == 0;
-    Report report;
     if (!same(m_native_outcome, guest_outcome, program))
         report.line("end", describe(m_native_outcome), describe(guest_outcome), "");
-    static constexpr const char* names[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-                                            "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+    const u32 undefined = faulted ? program.undefined_registers_on_fault : 0;
     for (unsigned i = 0; i < 16; ++i)
-        if (native.gpr[i] != guest.gpr[i])
-            report.number(names[i], native.gpr[i], guest.gpr[i], program.state.gpr[i]);
+        if ((undefined >> i & 1) == 0)
+            compare_register(report, i, native.selector[processor::seg_cs], native.gpr[i],
+                             guest.gpr[i], program.state.gpr[i]);
     if (((native.rflags ^ guest.rflags) & flags) != 0)
         report.number("rflags", native.rflags & flags, guest.rflags & flags, program.state.rflags);
     if (native.fs_base != guest.fs_base)
         report.number("fs base", native.fs_base, guest.fs_base, program.state.fs_base);
     if (native.gs_base != guest.gs_base)
         report.number("gs base", native.gs_base, guest.gs_base, program.state.gs_base);
+    // Returning from a handler, as for a signal, clears the RPL of null selectors.
+    constexpr u16 null_selectors = 4;
+    const bool returned = faulted || program.stepped;
+    for (unsigned i = 0; i < processor::segment_count; ++i)
+        if (native.selector[i] != guest.selector[i] &&
+            !(returned && native.selector[i] == 0 && guest.selector[i] < null_selectors))
+            report.number(segment_names[i], native.selector[i], guest.selector[i], layout::user_ss);
     if (!same_vectors)
         compare_extended(report, native.extended, guest.extended, program.state.extended);
+    // A gather that faults may first trap for the elements that it has done (SDM vol. 2, VGATHER).
+    if (program.stepped && (!faulted || program.vectors_compared_on_fault))
+        compare_steps(report, m_native->steps(), m_guest->steps(), program);
     if (std::memcmp(m_native->data().data(), m_guest->data().data(), layout::data_size) != 0)
-        compare_data(report, m_native->data(), m_guest->data(), m_start);
+        m_differed = true, compare_data(report, m_native->data(), m_guest->data(), m_start);
     if (const std::string records = m_guest->check_records(m_start); !records.empty())
         report.text("  write buffer: " + records + "\n");
     return report.take();

@@ -17,9 +17,11 @@ using processor::soft::Mode;
 
 namespace {
 
-constexpr Mode user_mode{static_cast<u16>(static_cast<u16>(processor::soft::TlbSet::user) |
-                                          Mode::code64 | Mode::flat | Mode::fpu | Mode::sse |
-                                          Mode::avx)};
+constexpr Mode user_mode(bool code32) {
+    return Mode{static_cast<u16>(static_cast<u16>(processor::soft::TlbSet::user) |
+                                 (code32 ? 0 : Mode::code64) | Mode::flat | Mode::fpu | Mode::sse |
+                                 Mode::avx)};
+}
 constexpr std::size_t encodings_per_form = 48;
 
 const char* register_class(ZydisRegister reg) {
@@ -77,8 +79,9 @@ std::string key_of(const DecodedInstruction& d) {
 /// Lays out `e` with random registers, addressing and immediates.
 class Builder {
 public:
-    Builder(const Encoding& e, Random& random, const Addressing& addressing)
-        : m(e), m_random(random), m_addressing(addressing) {}
+    Builder(const Encoding& e, bool code32, Random& random, const Addressing& addressing)
+        : m(e), m_code32(code32), m_registers(code32 ? 8 : 16), m_random(random),
+          m_addressing(addressing) {}
 
     std::vector<u8> build(bool fixed_registers, bool vsib) {
         m_fixed = fixed_registers;
@@ -97,7 +100,10 @@ public:
 
 private:
     void choose() {
-        m_reg = m_fixed ? m.reg : static_cast<u8>(m_random.below(16));
+        m_address_size =
+            m.address_size || (!m_addressing.fixed && m_random.percent(m.memory ? 10 : 4));
+        if (m_vsib && m_code32) m_address_size = false; // no vector index with 16-bit addressing
+        m_reg = m_fixed ? m.reg : static_cast<u8>(m_random.below(m_registers));
         if (m.memory) {
             if (m_addressing.fixed) {
                 m_base = m_addressing.base;
@@ -108,9 +114,9 @@ private:
                 return;
             }
             m_mod = static_cast<u8>(m_random.below(3));
-            m_base = static_cast<u8>(m_random.below(16));
+            m_base = static_cast<u8>(m_random.below(m_registers));
             m_scale = static_cast<u8>(1U << m_random.below(4));
-            m_index = m_vsib || m_random.percent(40) ? static_cast<u8>(m_random.below(16))
+            m_index = m_vsib || m_random.percent(40) ? static_cast<u8>(m_random.below(m_registers))
                                                      : Instruction::no_register;
             if (m_index == processor::rsp && !m_vsib) m_index = Instruction::no_register;
             m_displacement = static_cast<i32>(m_random.percent(70) ? m_random.below(0x400) - 0x200
@@ -118,20 +124,22 @@ private:
             m_special =
                 m_mod == 0 && m_random.percent(25) && !m_vsib; // RIP-relative, absolute, index only
         } else {
-            m_rm = m_fixed ? m.rm : static_cast<u8>(m_random.below(16));
+            m_rm = m_fixed ? m.rm : static_cast<u8>(m_random.below(m_registers));
         }
-        m_plain_rex = m_random.percent(25);
-        m_vvvv = m.l || m_random.percent(50) ? static_cast<u8>(m_random.below(16)) : 0;
+        m_plain_rex = !m_code32 && m_random.percent(25);
+        m_vvvv = m.l || m_random.percent(50) ? static_cast<u8>(m_random.below(m_registers)) : 0;
     }
     void put(unsigned byte) { m_bytes.push_back(static_cast<u8>(byte)); }
     void prefixes() {
         if (!m_addressing.fixed) {
-            if (m_random.percent(6))
+            // 16-bit addresses reach the data area by a segment base only.
+            const bool sixteen = m_code32 && m_address_size && m_random.percent(80);
+            if (sixteen || m_random.percent(6))
                 put(m_random.pick<u8>({0x64, 0x65}));
-            else if (m_random.percent(2))
+            else if (m_random.percent(m_code32 ? 8 : 2))
                 put(m_random.pick<u8>({0x26, 0x2e, 0x36, 0x3e}));
-            if (m_random.percent(m.memory ? 10 : 4)) put(0x67);
         }
+        if (m_address_size) put(0x67);
         if (m.vex) return;
         if (m.operand_size_too) put(0x66);
         if (m.mandatory != 0) put(m.mandatory);
@@ -173,6 +181,10 @@ private:
             put(0xc0 | reg | (m_rm & 7U));
             return;
         }
+        if (m_code32 && m_address_size) {
+            sixteen_bit(reg);
+            return;
+        }
         unsigned mod = m_mod;
         bool four = mod == 2;
         bool sib = m_index != Instruction::no_register || (m_base & 7) == 4;
@@ -196,6 +208,15 @@ private:
         }
         if (mod != 0) displacement(four);
     }
+    /// 16-bit addressing: SDM vol. 2A table 2-1.
+    void sixteen_bit(unsigned reg) {
+        const unsigned rm = m_special ? 6U : m_base & 7U;
+        const unsigned mod = m_special ? 0U : m_mod;
+        put(mod << 6 | reg | rm);
+        const unsigned bytes = mod == 1 ? 1 : mod == 2 || rm == 6 ? 2 : 0;
+        for (unsigned i = 0; i < bytes; ++i)
+            put(static_cast<u32>(m_displacement) >> (8 * i) & 0xff);
+    }
     [[nodiscard]] unsigned scale_bits() const {
         return m_scale == 8 ? 3 : m_scale == 4 ? 2 : m_scale == 2 ? 1 : 0;
     }
@@ -210,10 +231,13 @@ public:
 
 private:
     const Encoding& m;
+    const bool m_code32;
+    const u64 m_registers;
     Random& m_random;
     const Addressing& m_addressing;
     std::vector<u8> m_bytes;
-    bool m_fixed = false, m_vsib = false, m_plain_rex = false, m_special = false;
+    bool m_fixed = false, m_vsib = false, m_plain_rex = false, m_special = false,
+         m_address_size = false;
     u8 m_reg = 0, m_rm = 0, m_vvvv = 0, m_base = 0, m_index = Instruction::no_register, m_scale = 1,
        m_mod = 0;
     i32 m_displacement = 0;
@@ -227,6 +251,22 @@ bool differs_by_vendor(const DecodedInstruction& d) {
             if (d.z.raw.prefixes[i].value == prefix) return true;
         return false;
     };
+    // Far pointers with 64-bit offsets are Intel's.
+    if (d.z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR && d.z.raw.rex.W != 0 &&
+        d.z.mnemonic != ZYDIS_MNEMONIC_IRETQ && d.z.mnemonic != ZYDIS_MNEMONIC_RET)
+        return true;
+    switch (d.z.mnemonic) {
+    case ZYDIS_MNEMONIC_VPEXTRD: // with W set, AMD's are no instructions of 32-bit code
+    case ZYDIS_MNEMONIC_VPINSRD:
+        if (!d.compact.code64 && d.z.raw.vex.W != 0) return true;
+        break;
+    case ZYDIS_MNEMONIC_LSS:
+    case ZYDIS_MNEMONIC_LFS:
+    case ZYDIS_MNEMONIC_LGS:
+        if (d.z.raw.rex.W != 0) return true;
+        break;
+    default: break;
+    }
     switch (d.disposition.action) {
     case Action::loop:
         // F2 or F3 before LOOPE and LOOPNE takes the place of the opcode's condition on some.
@@ -237,7 +277,8 @@ bool differs_by_vendor(const DecodedInstruction& d) {
     case Action::jump:
     case Action::jump_if:
         // With AMD, near branches go to 16-bit targets in 64-bit mode, too.
-        if (has_prefix(0x66)) return true;
+        if (d.compact.code64 && has_prefix(0x66) && d.z.meta.branch_type != ZYDIS_BRANCH_TYPE_FAR)
+            return true;
         break;
     default: break;
     }
@@ -258,11 +299,14 @@ std::string Sample::text() const {
     return fmt::format("{:#x}: {:<40}{}", address, hex, line);
 }
 
-FormList::FormList() : m_features(processor::soft::FeatureSet::of_host()) { enumerate(); }
+FormList::FormList(bool code32, processor::soft::FeatureSet features)
+    : m_code32(code32), m_features(features) {
+    enumerate();
+}
 
 bool FormList::decode(Sample& s) const {
-    if (m_decoder.decode(s.bytes, user_mode, static_cast<u16>(s.address % page_size), m_features,
-                         s.decoded) != DecodeStatus::ok ||
+    if (m_decoder.decode(s.bytes, user_mode(m_code32), static_cast<u16>(s.address % page_size),
+                         m_features, s.decoded) != DecodeStatus::ok ||
         s.decoded.disposition.action == Action::refuse)
         return false;
     s.bytes.resize(s.decoded.z.length);
@@ -283,6 +327,7 @@ void FormList::consider(const Encoding& e) {
         put((e.w ? 0x80U : 0) | (e.rm == 8 ? 0x78U : 0x58U) | (e.l ? 4U : 0) |
             pp); // vvvv 1111, or a register
     } else {
+        if (e.address_size) put(0x67);
         if (e.operand_size_too) put(0x66);
         if (e.mandatory != 0) put(e.mandatory);
         if (e.lock) put(0xf0);
@@ -300,7 +345,8 @@ void FormList::consider(const Encoding& e) {
         put(0x11);
 
     DecodedInstruction d;
-    if (m_decoder.decode(std::span(bytes, 15), user_mode, 0, m_features, d) != DecodeStatus::ok)
+    if (m_decoder.decode(std::span(bytes, 15), user_mode(m_code32), 0, m_features, d) !=
+        DecodeStatus::ok)
         return;
     constexpr ZydisOpcodeMap maps[] = {ZYDIS_OPCODE_MAP_DEFAULT, ZYDIS_OPCODE_MAP_0F,
                                        ZYDIS_OPCODE_MAP_0F38, ZYDIS_OPCODE_MAP_0F3A};
@@ -320,6 +366,7 @@ void FormList::consider(const Encoding& e) {
         m_forms.push_back({});
         m_forms.back().key = key;
         m_forms.back().mnemonic = d.z.mnemonic;
+        m_forms.back().isa_set = d.z.meta.isa_set;
         m_forms.back().action = d.disposition.action;
     }
     Form& form = m_forms[it->second];
@@ -356,9 +403,14 @@ void FormList::enumerate() {
             e.opcode = static_cast<u8>(opcode);
             for (const Prefixes& p : legacy)
                 for (const bool w : {false, true}) {
+                    if (w && m_code32) continue; // REX is INC and DEC there
                     e.mandatory = p.mandatory, e.operand_size_too = p.operand_size_too,
                     e.lock = p.lock, e.w = w;
                     with_modrm(e, 8);
+                    if (map != 0 || opcode != 0xe3) continue; // JCXZ, JECXZ, JRCXZ
+                    Encoding other = e;
+                    other.address_size = true;
+                    with_modrm(other, 8);
                 }
         }
     for (u8 map = 1; map < 4; ++map)
@@ -382,7 +434,7 @@ bool FormList::sample(const Form& form, u64 address, Random& random, const Addre
         form.key.find(" vm") != std::string::npos || form.key.find(", vm") != std::string::npos;
     for (unsigned attempt = 0; attempt < 12; ++attempt) {
         const Encoding& e = form.encodings[random.below(form.encodings.size())];
-        Builder builder(e, random, addressing);
+        Builder builder(e, m_code32, random, addressing);
         builder.m_zero_vvvv = e.vex && attempt % 2 == 1;
         out.address = address;
         out.bytes = builder.build(attempt >= 6, vsib);
@@ -407,10 +459,13 @@ Result<Exclusions> Exclusions::load(const std::string& path) {
     return list;
 }
 
-bool Exclusions::match(const std::string& key) {
+bool Exclusions::match(const std::string& key, bool code32) {
+    const std::string key32 = "code32 " + key;
     bool found = false;
     for (Entry& e : m_entries)
-        if (::fnmatch(e.pattern.c_str(), key.c_str(), 0) == 0) e.used = found = true;
+        if (::fnmatch(e.pattern.c_str(), key.c_str(), 0) == 0 ||
+            (code32 && ::fnmatch(e.pattern.c_str(), key32.c_str(), 0) == 0))
+            e.used = found = true;
     return found;
 }
 

@@ -6,6 +6,7 @@
 #include "processor/soft/decoder.h"
 #include "random.h"
 
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -19,6 +20,7 @@ struct Encoding {
     u8 map = 0;                    ///< 0: one byte, 1: 0F, 2: 0F38, 3: 0F3A
     u8 mandatory = 0;              ///< 66, F2, F3 or 0
     bool operand_size_too = false; ///< 66 besides F2 or F3
+    bool address_size = false;     ///< 67, where it makes another instruction
     u8 opcode = 0;
     u8 reg = 0, rm = 0; ///< ModRM fields with which the form was found
 };
@@ -28,10 +30,14 @@ struct Encoding {
 struct Form {
     std::string key;
     ZydisMnemonic mnemonic = ZYDIS_MNEMONIC_INVALID;
+    ZydisISASet isa_set = ZYDIS_ISA_SET_INVALID;
     processor::soft::Action action = processor::soft::Action::refuse;
     std::vector<Encoding> encodings;
-    u64 found = 0; ///< encodings, of which `encodings` is a sample
-    u64 cases = 0; ///< how often it was exercised
+    u64 found = 0;                ///< encodings, of which `encodings` is a sample
+    u64 cases = 0;                ///< how often it was exercised
+    bool accesses_memory = false; ///< so a case has found
+    std::set<unsigned>
+        met; ///< places that its operand had: numbers of Place, with those that it cannot have
 };
 
 /// An instruction at an address.
@@ -55,9 +61,16 @@ struct Addressing {
 /// Encodings that Intel's processors, which guests are shown, and AMD's execute differently.
 [[nodiscard]] bool differs_by_vendor(const processor::soft::DecodedInstruction& d);
 
+/// The part of an address that `width` bits hold: 16, 32 or 64.
+[[nodiscard]] constexpr u64 within_width(u64 address, unsigned width) {
+    return width >= 64 ? address : address & ((u64{1} << width) - 1);
+}
+
 class FormList {
 public:
-    FormList();
+    /// @param code32 the forms of 32-bit code rather than of 64-bit code.
+    FormList(bool code32, processor::soft::FeatureSet features);
+    [[nodiscard]] bool code32() const { return m_code32; }
     [[nodiscard]] std::vector<Form>& forms() { return m_forms; }
     [[nodiscard]] processor::soft::FeatureSet features() const { return m_features; }
 
@@ -71,6 +84,7 @@ private:
     void enumerate();
     void consider(const Encoding& encoding);
 
+    bool m_code32;
     processor::soft::FeatureSet m_features;
     processor::soft::Decoder m_decoder;
     std::vector<Form> m_forms;
@@ -80,11 +94,11 @@ private:
 };
 
 /// Patterns of forms that are not compared, each with its reason: lines "pattern # reason", `*`
-/// matches anything.
+/// matches anything. Those that begin with "code32 " are for 32-bit code only.
 class Exclusions {
 public:
     [[nodiscard]] static Result<Exclusions> load(const std::string& path);
-    [[nodiscard]] bool match(const std::string& key);
+    [[nodiscard]] bool match(const std::string& key, bool code32);
     /// Patterns that never matched.
     [[nodiscard]] std::vector<std::string> unused() const;
 

@@ -27,7 +27,7 @@ constexpr u64 idt_page = 0, handler_page = 1, table_page = 2, stack_page = 3, sy
 constexpr u64 handlers = system_begin + handler_page * page_size; ///< one HLT for each vector
 constexpr u64 gdt = system_begin + table_page * page_size, tss = gdt + 0x100;
 constexpr u64 stack_top = system_begin + (stack_page + 1) * page_size;
-constexpr u16 kernel_cs = 0x10;
+using layout::kernel_cs;
 constexpr u64 gate_size = 16, vectors = 256;
 
 constexpr u64 arena_pages = 32, table_entries = 512;
@@ -61,18 +61,26 @@ Segment null_segment() {
 }
 constexpr u32 user_dpl = 3 << 5;
 constexpr u32 code_rights = 11 | Segment::s | user_dpl | Segment::present | Segment::l | Segment::g;
+constexpr u32 code32_rights = code_rights ^ (Segment::l | Segment::db);
 constexpr u32 data_rights = 3 | Segment::s | user_dpl | Segment::present | Segment::db | Segment::g;
 constexpr u32 tss_rights = 11 | Segment::present;
 
+constexpr u64 gdt_entries = 16;
+/// A flat descriptor (SDM vol. 3A figure 3-8) with these rights.
+constexpr u64 flat_descriptor(u32 rights) {
+    return 0xffff | u64{rights & 0xf0ff} << 40 | u64{0xf} << 48;
+}
+
 } // namespace
 
-Result<std::unique_ptr<GuestCpu>> GuestCpu::create() {
+Result<std::unique_ptr<GuestCpu>> GuestCpu::create(processor::soft::FeatureSet withheld) {
     std::unique_ptr<GuestCpu> g(new GuestCpu);
     auto memory = GuestMemory::create(memory_size);
     if (!memory) return tl::unexpected(memory.error());
     g->m_memory.emplace(std::move(*memory));
     // Small enough that a run empties the code cache now and then.
-    auto made = processor::soft::SoftProcessor::create({.code_cache_bytes = std::size_t{16} << 20});
+    auto made = processor::soft::SoftProcessor::create(
+        {.code_cache_bytes = std::size_t{16} << 20, .withheld = withheld});
     if (!made) return tl::unexpected(made.error());
     g->m_processor = std::move(*made);
     g->build_tables();
@@ -113,8 +121,10 @@ void GuestCpu::build_tables() {
         case PageKind::code: break;
         case PageKind::traced: bits |= ShadowEntry::traced; break;
         case PageKind::mmio: bits |= ShadowEntry::mmio; break;
-        case PageKind::lazy: bits = 0; break;
         case PageKind::read_only: bits = present_user; break;
+        case PageKind::lazy:
+        case PageKind::absent:
+        case PageKind::count: bits = 0; break;
         }
         if (bits != 0) map(layout::data_begin + i * page_size, data_gpa + i * page_size, bits);
     }
@@ -133,13 +143,29 @@ void GuestCpu::build_system() {
         const u64 handler = handlers + v;
         const u8 halt = 0xf4;
         put(handler, &halt, 1);
-        const u64 gate[] = {(handler & 0xffff) | u64{kernel_cs} << 16 | u64{0x8e} << 40 |
+        // Linux lets programs use the gates of INT3 and INTO.
+        const bool for_programs =
+            v == static_cast<u64>(Vector::bp) || v == static_cast<u64>(Vector::of);
+        const u64 rights = for_programs ? 0xee : 0x8e;
+        const u64 gate[] = {(handler & 0xffff) | u64{kernel_cs} << 16 | rights << 40 |
                                 (handler & 0xffff0000) << 32,
                             handler >> 32};
         put(system_begin + idt_page * page_size + v * gate_size, gate, sizeof gate);
     }
-    const u64 kernel_code = u64{0x00af9b} << 40 | 0xffff;
-    put(gdt + kernel_cs, &kernel_code, sizeof kernel_code);
+    u64 table[gdt_entries] = {};
+    const auto describe = [&table](u16 selector, u32 rights) {
+        table[selector / 8] = flat_descriptor(rights);
+    };
+    constexpr u16 kernel_cs32 = 0x08, kernel_ds = 0x18;
+    describe(kernel_cs32, code32_rights & ~user_dpl);
+    describe(kernel_cs, code_rights & ~user_dpl);
+    describe(kernel_ds, data_rights & ~user_dpl);
+    describe(layout::user_cs32, code32_rights);
+    describe(layout::user_ss, data_rights);
+    describe(layout::user_cs, code_rights);
+    table[layout::tss_selector / 8] = 0x67 | (tss & 0xffffff) << 16 | u64{tss_rights} << 40 |
+                                      (tss >> 24 & 0xff) << 56; // its upper half is zero
+    put(gdt, table, sizeof table);
     put(tss + 4, &stack_top, sizeof stack_top); // RSP0
     constexpr u16 no_io_bitmap = 0xffff;
     put(tss + 0x66, &no_io_bitmap, sizeof no_io_bitmap);
@@ -171,8 +197,8 @@ void GuestCpu::load(const Program& program) {
     };
     for (const Bytes& b : program.code)
         place(b.address, b.content);
-    for (const u64 stop : program.stops)
-        place(stop, stop_bytes);
+    for (const Stop& stop : program.stops)
+        place(stop.address, stop_bytes);
 }
 
 void GuestCpu::withdraw_lazy_pages() {
@@ -201,25 +227,25 @@ bool GuestCpu::repair(u64 address, u32 error_code) {
     return true;
 }
 
-void GuestCpu::set_state(const MachineState& state, u64 rip) {
+void GuestCpu::set_state(const MachineState& state, u64 rip, bool code32) {
     processor::ControlBlock& cb = m_processor->control_block();
     processor::RegisterBlock& s = cb.state;
     s = {};
     std::memcpy(s.gpr, state.gpr, sizeof s.gpr);
     s.rip = rip;
     s.rflags = state.rflags | processor::rflags::if_ | processor::rflags::fixed1;
-    s.segment[processor::seg_cs] = segment(layout::user_cs, code_rights);
-    s.segment[processor::seg_ss] = segment(layout::user_ss, data_rights);
-    for (const auto name :
-         {processor::seg_es, processor::seg_ds, processor::seg_fs, processor::seg_gs})
-        s.segment[name] = null_segment();
+    s.segment[processor::seg_cs] =
+        code32 ? segment(layout::user_cs32, code32_rights) : segment(layout::user_cs, code_rights);
+    for (const auto name : {processor::seg_es, processor::seg_ss, processor::seg_ds,
+                            processor::seg_fs, processor::seg_gs})
+        s.segment[name] = segment(layout::user_ss, data_rights);
     s.segment[processor::seg_fs].base = state.fs_base;
     s.segment[processor::seg_gs].base = state.gs_base;
     s.ldtr = null_segment();
-    s.tr = segment(0x40, tss_rights);
+    s.tr = segment(layout::tss_selector, tss_rights);
     s.tr.base = tss;
     s.tr.limit = 0x67;
-    s.gdtr = {gdt, 0xff, 0};
+    s.gdtr = {gdt, gdt_entries * 8 - 1, 0};
     s.idtr = {system_begin + idt_page * page_size, vectors * gate_size - 1, 0};
     using namespace processor;
     s.cr0 = cr0::pe | cr0::mp | cr0::et | cr0::ne | cr0::wp | cr0::am | cr0::pg;
@@ -234,7 +260,7 @@ void GuestCpu::set_state(const MachineState& state, u64 rip) {
     m_in_handler = false;
 }
 
-Outcome GuestCpu::exception_taken(u64 halted_rip) {
+std::optional<Outcome> GuestCpu::exception_taken(u64 halted_rip, const Program& program) {
     Outcome out;
     const u64 vector = halted_rip - 1 - handlers;
     if (vector >= vectors) {
@@ -243,23 +269,58 @@ Outcome GuestCpu::exception_taken(u64 halted_rip) {
     }
     out.kind = Outcome::Kind::faulted;
     out.vector = static_cast<u8>(vector);
-    u64 frame[6] = {};
-    u64 rsp = m_processor->control_block().state.gpr[processor::rsp];
+    const u64 rsp = m_processor->control_block().state.gpr[processor::rsp];
     const u64 bytes = stack_top - rsp;
     if (bytes != 40 && bytes != 48) {
         out.kind = Outcome::Kind::unexpected;
         out.note = fmt::format("a stack frame of {} bytes", bytes);
         return out;
     }
+    u64 frame[6] = {};
     VERIFY(m_memory->read(
         Gpa(system_gpa + (rsp - system_begin)),
         std::as_writable_bytes(std::span(frame + (bytes == 40 ? 1 : 0), bytes / 8))));
-    out.error_code = static_cast<u32>(frame[0]);
-    out.rip = frame[1];
-    m_frame_rflags = frame[3] & ~processor::rflags::rf;
-    m_frame_rsp = frame[4];
+    m_frame = {frame[0], frame[1], frame[2], frame[3] & ~processor::rflags::rf, frame[4], frame[5]};
+    out.error_code = static_cast<u32>(m_frame.error_code);
+    out.rip = m_frame.rip;
     m_in_handler = true;
+    if (!program.stepped || vector != static_cast<u64>(Vector::db)) return out;
+    note_step();
+    if (std::ranges::find(program.stops, m_frame.rip, &Stop::address) != program.stops.end())
+        out.kind = Outcome::Kind::stopped;
+    else if (m_step_count == step_limit)
+        out = {.note = "more steps than are recorded"};
+    else {
+        return_from_handler();
+        return std::nullopt;
+    }
     return out;
+}
+
+/// Keeps the state that the single-step trap just taken has interrupted.
+void GuestCpu::note_step() {
+    const processor::RegisterBlock& s = m_processor->control_block().state;
+    if (m_steps.empty()) m_steps.resize(step_limit);
+    Step& step = m_steps[m_step_count++];
+    step.rip = m_frame.rip;
+    step.rflags = m_frame.rflags;
+    std::memcpy(step.gpr, s.gpr, sizeof step.gpr);
+    step.gpr[processor::rsp] = m_frame.rsp;
+    step.cs = static_cast<u16>(m_frame.cs);
+    step.extended = s.extended;
+}
+
+/// What IRET at the end of the handler would do.
+void GuestCpu::return_from_handler() {
+    processor::RegisterBlock& s = m_processor->control_block().state;
+    s.rip = m_frame.rip;
+    s.rflags = m_frame.rflags;
+    s.gpr[processor::rsp] = m_frame.rsp;
+    const bool code32 = m_frame.cs == layout::user_cs32;
+    s.segment[processor::seg_cs] =
+        segment(static_cast<u16>(m_frame.cs), code32 ? code32_rights : code_rights);
+    s.segment[processor::seg_ss] = segment(static_cast<u16>(m_frame.ss), data_rights);
+    m_in_handler = false;
 }
 
 /// Deals with one exit; the outcome if it was the last.
@@ -270,14 +331,14 @@ std::optional<Outcome> GuestCpu::take(const Exit& exit, const Program& program) 
     case ExitReason::kicked: return std::nullopt;
     case ExitReason::software_interrupt:
         if (exit.index == stop_vector &&
-            std::ranges::find(program.stops, cb.state.rip) != program.stops.end()) {
+            std::ranges::find(program.stops, cb.state.rip, &Stop::address) != program.stops.end()) {
             out.kind = Outcome::Kind::stopped;
             out.rip = cb.state.rip;
             return out;
         }
         out.note = fmt::format("INT {:#x} at {:#x}", exit.index, cb.state.rip);
         return out;
-    case ExitReason::halt: return exception_taken(cb.state.rip);
+    case ExitReason::halt: return exception_taken(cb.state.rip, program);
     case ExitReason::page_fault:
         if (repair(exit.gva.value(), exit.error_code)) return std::nullopt;
         if (exit.during_delivery) {
@@ -325,7 +386,7 @@ std::optional<Outcome> GuestCpu::take(const Exit& exit, const Program& program) 
 
 Outcome GuestCpu::run_to_end(const Program& program) {
     for (unsigned n = 0; n < exit_limit; ++n)
-        if (auto done = take(m_processor->enter(), program)) return *done;
+        if (auto done = take(m_processor->enter(), program)) return std::move(*done);
     Outcome out;
     out.note = "no end";
     return out;
@@ -338,20 +399,27 @@ Outcome GuestCpu::run(const Program& program, MachineState& state) {
     cb.write_buffer.count = 0;
     for (const u64 place : program.translated) {
         Program there;
-        there.stops = {place};
-        set_state(state, place);
+        there.stops = {{place, program.code32}};
+        MachineState calm = state;
+        calm.rflags &= ~processor::rflags::tf;
+        set_state(calm, place, program.code32);
         if (const Outcome o = run_to_end(there); o.kind != Outcome::Kind::stopped) return o;
     }
-    set_state(state, program.rip);
+    set_state(state, program.rip, program.code32);
+    m_step_count = 0;
     const Outcome out = run_to_end(program);
     m_records.insert(m_records.end(), cb.write_buffer.contents().begin(),
                      cb.write_buffer.contents().end());
     const processor::RegisterBlock& s = cb.state;
     std::memcpy(state.gpr, s.gpr, sizeof s.gpr);
     state.rflags = s.rflags;
+    for (unsigned i = 0; i < processor::segment_count; ++i)
+        state.selector[i] = s.segment[i].selector;
     if (m_in_handler) {
-        state.rflags = m_frame_rflags;
-        state.gpr[processor::rsp] = m_frame_rsp;
+        state.rflags = m_frame.rflags;
+        state.gpr[processor::rsp] = m_frame.rsp;
+        state.selector[processor::seg_cs] = static_cast<u16>(m_frame.cs);
+        state.selector[processor::seg_ss] = static_cast<u16>(m_frame.ss);
     }
     state.fs_base = s.segment[processor::seg_fs].base;
     state.gs_base = s.segment[processor::seg_gs].base;
@@ -360,23 +428,29 @@ Outcome GuestCpu::run(const Program& program, MachineState& state) {
 }
 
 std::string GuestCpu::check_records(std::span<const u8> before) {
-    std::vector<u8> content(before.begin(), before.end());
+    const auto traced = [](u64 page) {
+        return layout::data_kinds[page] == layout::PageKind::traced;
+    };
+    const std::span<const u8> now = data();
+    m_content.resize(before.size());
+    for (u64 i = 0; i < layout::data_pages; ++i)
+        if (traced(i))
+            std::memcpy(m_content.data() + i * page_size, before.data() + i * page_size, page_size);
     for (const processor::WriteRecord& r : m_records) {
         const u64 at = r.gpa.value() - data_gpa;
-        if (r.gpa.value() < data_gpa || at + r.size > content.size() || r.size == 0 ||
+        if (r.gpa.value() < data_gpa || at + r.size > m_content.size() || r.size == 0 ||
             r.size > sizeof r.before)
             return fmt::format("record of {} bytes at {:#x}", r.size, r.gpa.value());
-        if (layout::data_kinds[at / page_size] != layout::PageKind::traced)
+        if (!traced(at / page_size))
             return fmt::format("record of a page that is not traced, at {:#x}", r.gpa.value());
-        if (std::memcmp(content.data() + at, r.before, r.size) != 0)
+        if (std::memcmp(m_content.data() + at, r.before, r.size) != 0)
             return fmt::format("`before` of the record at {:#x} is not what was there",
                                r.gpa.value());
-        std::memcpy(content.data() + at, r.after, r.size);
+        std::memcpy(m_content.data() + at, r.after, r.size);
     }
-    const std::span<const u8> now = data();
     for (u64 i = 0; i < layout::data_pages; ++i)
-        if (layout::data_kinds[i] == layout::PageKind::traced &&
-            std::memcmp(content.data() + i * page_size, now.data() + i * page_size, page_size) != 0)
+        if (traced(i) && std::memcmp(m_content.data() + i * page_size, now.data() + i * page_size,
+                                     page_size) != 0)
             return fmt::format("traced page {} changed otherwise than its records say", i);
     return {};
 }

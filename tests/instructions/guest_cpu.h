@@ -14,13 +14,17 @@ namespace gnomon::test {
 
 class GuestCpu {
 public:
-    [[nodiscard]] static Result<std::unique_ptr<GuestCpu>> create();
+    /// @param withheld features that the processor does without.
+    [[nodiscard]] static Result<std::unique_ptr<GuestCpu>>
+    create(processor::soft::FeatureSet withheld);
 
     [[nodiscard]] std::span<u8> data();
     /// The data area is about to be, or was, changed from outside in [address, address + size).
     void data_changed(u64 address, u64 size);
     void load(const Program& program);
     [[nodiscard]] Outcome run(const Program& program, MachineState& state);
+    /// The state after each instruction of the last run, if it was stepped.
+    [[nodiscard]] std::span<const Step> steps() const { return {m_steps.data(), m_step_count}; }
     /// Forgets all cached translations of addresses.
     void flush_tlb() { m_processor->invalidate_tlb(); }
 
@@ -41,10 +45,12 @@ private:
     void map(u64 address, u64 gpa, u64 bits);
     void build_tables();
     void build_system();
-    void set_state(const MachineState& state, u64 rip);
+    void set_state(const MachineState& state, u64 rip, bool code32);
     [[nodiscard]] Outcome run_to_end(const Program& program);
     [[nodiscard]] std::optional<Outcome> take(const processor::Exit& exit, const Program& program);
-    [[nodiscard]] Outcome exception_taken(u64 halted_rip);
+    [[nodiscard]] std::optional<Outcome> exception_taken(u64 halted_rip, const Program& program);
+    void note_step();
+    void return_from_handler();
     bool repair(u64 address, u32 error_code);
     void withdraw_lazy_pages();
 
@@ -55,7 +61,12 @@ private:
     std::vector<processor::WriteRecord> m_buffer;
     std::unique_ptr<processor::soft::SoftProcessor> m_processor;
     std::vector<u64> m_repaired;
-    u64 m_frame_rflags = 0, m_frame_rsp = 0;
+    struct Frame {
+        u64 error_code, rip, cs, rflags, rsp, ss;
+    } m_frame{};               ///< of the last exception
+    std::vector<u8> m_content; ///< of traced pages, as the records say
+    std::vector<Step> m_steps;
+    std::size_t m_step_count = 0;
     bool m_in_handler = false;
     u64 m_restarts = 0, m_mmio_exits = 0;
 };

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file Every instruction that the table permits, run by the software processor and by the host
-/// CPU.
+/// CPU: one at a time, in sequences, in both code sizes, and in each of the ways in which the
+/// processor translates.
 ///
-/// Each case follows from the seed and its number. Environment: GNOMON_SEED, GNOMON_CASES (how
-/// many), GNOMON_CASE (this one only, printed), GNOMON_FORMS (a pattern: these forms only).
+/// Each case follows from the seed and its number. Environment: GNOMON_SEED, GNOMON_CASES (single
+/// instructions a variant; sequences in proportion), GNOMON_CASE (this one only, printed),
+/// GNOMON_FORMS (a pattern: these forms only).
 #include "comparison.h"
 #include "layout.h"
+#include "places.h"
 #include "program_maker.h"
 
 #include <algorithm>
@@ -19,149 +22,197 @@ namespace gnomon::test {
 
 namespace {
 
-constexpr u64 default_cases = 500000;
+using processor::soft::Feature;
+using processor::soft::FeatureSet;
+
+constexpr u64 default_cases = 160000;
+constexpr u64 cases_of_a_sequence = 40; ///< single cases for which one sequence is made
+constexpr u64 states_of_a_sequence = 4;
+constexpr u64 cost_of_stepping = 4; ///< signals make stepped sequences so much slower, or more
 constexpr u64 shown_failures = 12, failure_limit = 2000;
+constexpr u64 all_cases = ~u64{0};
+
+constexpr Variant variants[] = {
+    {.name = "LongMode"},
+    {.name = "CompatibilityMode", .code32 = true},
+    {.name = "LongModeWithoutBmi2", .without_bmi2 = true},
+    {.name = "CompatibilityModeWithoutBmi2", .code32 = true, .without_bmi2 = true},
+    {.name = "LongModeStepped", .stepped = true},
+    {.name = "CompatibilityModeStepped", .code32 = true, .stepped = true},
+};
 
 u64 number_from(const char* name, u64 otherwise) {
     const char* const text = std::getenv(name);
     return text != nullptr ? std::strtoull(text, nullptr, 0) : otherwise;
 }
 
-/// What all the tests of this file share: made once, since the addresses are fixed.
-class InstructionComparison : public testing::Test {
+class InstructionComparison : public testing::TestWithParam<Variant> {
 protected:
     void SetUp() override {
         if (!host_has_fsgsbase()) GTEST_SKIP() << "this host keeps WRFSBASE from programs";
         m_seed = number_from("GNOMON_SEED", 1);
+        m_only = number_from("GNOMON_CASE", all_cases);
         auto exclusions = Exclusions::load(GNOMON_INSTRUCTION_EXCLUSIONS);
         ASSERT_TRUE(exclusions) << exclusions.error().message;
         m_exclusions = std::move(*exclusions);
-        auto comparison = Comparison::create(m_seed);
+        auto comparison = Comparison::create(GetParam(), m_seed);
         ASSERT_TRUE(comparison) << comparison.error().message;
         m_comparison = std::move(*comparison);
+        m_list.emplace(GetParam().code32, m_comparison->guest().features());
     }
 
     /// The forms to compare: all but those excluded.
     std::vector<Form*> wanted_forms() {
         const char* const only = std::getenv("GNOMON_FORMS");
         std::vector<Form*> out;
-        for (Form& f : m_list.forms())
-            if (!m_exclusions.match(f.key) &&
+        for (Form& f : m_list->forms())
+            if (!m_exclusions.match(f.key, GetParam().code32) &&
                 (only == nullptr || ::fnmatch(only, f.key.c_str(), 0) == 0))
                 out.push_back(&f);
         return out;
     }
 
+    /// Cases to run: [first, end).
+    [[nodiscard]] u64 first() const { return m_only == all_cases ? 0 : m_only; }
+    [[nodiscard]] u64 end(u64 count) const { return m_only == all_cases ? count : m_only + 1; }
+
     /// Runs case `number`; false once there were too many failures.
-    bool run_case(u64 number, const std::string& form, const Program& program) {
-        if (number % 64 == 0) m_comparison->guest().flush_tlb();
-        const std::string difference = m_comparison->run(program);
-        if (number_from("GNOMON_CASE", ~u64{0}) == number)
+    bool run_case(u64 number, const std::string& form, Program& program, bool loaded = false) {
+        if (number % 64 == 0 && !loaded) m_comparison->guest().flush_tlb();
+        if (GetParam().stepped) {
+            program.stepped = true;
+            program.state.rflags |= processor::rflags::tf;
+        }
+        const std::string difference = m_comparison->run(program, loaded);
+        if (m_only == number)
             fmt::print("case {} ({})\n{}{}\n", number, form, program.text,
                        difference.empty() ? "  same\n" : difference);
         if (difference.empty()) return true;
         ++m_failures[form];
         if (++m_failure_count <= shown_failures || m_failures[form] == 1)
-            ADD_FAILURE() << fmt::format("GNOMON_SEED={} case {} ({})\n{}{}", m_seed, number, form,
-                                         program.text, difference);
+            ADD_FAILURE() << fmt::format("GNOMON_SEED={} GNOMON_CASE={} ({})\n{}{}", m_seed, number,
+                                         form, program.text, difference);
         return m_failure_count < failure_limit;
     }
 
-    void report_failures() {
-        if (m_failures.empty()) return;
-        fmt::print("{} failures:\n", m_failure_count);
+    void report(u64 forms) {
         for (const auto& [form, count] : m_failures)
-            fmt::print("  {:>6}  {}\n", count, form);
+            fmt::print("  {:>6} failures  {}\n", count, form);
+        const Comparison::Counts& c = m_comparison->counts();
+        const auto& s = m_comparison->guest().statistics();
+        fmt::print("{}: {} instructions compared in {} runs of {} forms, {} after single steps; {} "
+                   "faults, {} slow accesses, {} straddles, {} traced writes, {} MMIO exits, {} "
+                   "restarts, {} code invalidations, {} cache flushes\n",
+                   GetParam().name, c.instructions, c.programs, forms, c.steps, c.faults,
+                   s.slow_accesses, s.straddles, s.traced_writes,
+                   m_comparison->guest().mmio_exits(), m_comparison->guest().restarts(),
+                   s.code_invalidations, s.cache_flushes);
     }
 
-    u64 m_seed = 1;
-    FormList m_list;
+    /// Every form was exercised, and those that access memory at every place that they can have.
+    void expect_all_met(const std::vector<Form*>& forms) {
+        for (const Form* f : forms) {
+            EXPECT_NE(f->cases, 0U) << "no case exercises " << f->key;
+            for (unsigned p = 0; p < places().size() && f->accesses_memory; ++p)
+                EXPECT_TRUE(f->met.contains(p)) << f->key << " never met " << places()[p].text();
+        }
+    }
+
+    u64 m_seed = 1, m_only = all_cases;
+    std::optional<FormList> m_list;
     Exclusions m_exclusions;
     std::unique_ptr<Comparison> m_comparison;
     std::map<std::string, u64> m_failures;
     u64 m_failure_count = 0;
 };
 
-TEST_F(InstructionComparison, Single) {
+TEST_P(InstructionComparison, Single) {
     const std::vector<Form*> forms = wanted_forms();
     ASSERT_FALSE(forms.empty());
-    const u64 only = number_from("GNOMON_CASE", ~u64{0});
-    const u64 first = only != ~u64{0} ? only : 0;
-    const u64 end = only != ~u64{0} ? only + 1 : number_from("GNOMON_CASES", default_cases);
-    u64 made = 0;
-    for (u64 n = first; n < end; ++n) {
+    const u64 last = end(number_from("GNOMON_CASES", default_cases));
+    for (u64 n = first(); n < last; ++n) {
+        // Each form at each place, and then at any address as often.
         Form& form = *forms[n % forms.size()];
+        const u64 round = n / forms.size() % (2 * places().size());
+        std::optional<unsigned> place;
+        if (round < places().size()) place = static_cast<unsigned>(round);
         Random random(m_seed, n);
-        const auto program = make_single(m_list, form, random);
+        auto program = make_single(*m_list, form, place, random);
         if (!program) continue;
-        ++made;
         ++form.cases;
+        if (program->operand.size != 0) form.accesses_memory = true;
+        if (program->place_refused) form.met.insert(*place);
+        if (const auto met = place_of(program->operand)) form.met.insert(*met);
         if (!run_case(n, form.key, *program)) break;
     }
-    report_failures();
-    const auto& statistics = m_comparison->guest().statistics();
-    fmt::print("{} cases of {} forms, {} faults, {} slow accesses, {} straddles, {} traced writes, "
-               "{} MMIO exits, {} restarts, "
-               "{} code invalidations, {} cache flushes\n",
-               made, forms.size(), m_comparison->faults(), statistics.slow_accesses,
-               statistics.straddles, statistics.traced_writes, m_comparison->guest().mmio_exits(),
-               m_comparison->guest().restarts(), statistics.code_invalidations,
-               statistics.cache_flushes);
-    if (only != ~u64{0}) return;
-    u64 unreached = 0;
-    for (const Form* f : forms)
-        if (f->cases == 0) fmt::print("never reached: {}\n", f->key), ++unreached;
-    if (std::getenv("GNOMON_FORMS") == nullptr)
-        for (const std::string& pattern :
-             m_exclusions.unused()) // perhaps an instruction that this host has not
-            fmt::print("exclusion without a form: {}\n", pattern);
-    if (end < 4 * forms.size()) return;
-    EXPECT_EQ(unreached, 0U) << "forms of the table that no case exercises";
+    report(forms.size());
+    if (last - first() >= forms.size() * places().size()) expect_all_met(forms);
 }
 
-TEST_F(InstructionComparison, Sequence) {
+TEST_P(InstructionComparison, Sequence) {
     std::vector<const Form*> forms;
     for (const Form* f : wanted_forms())
         if (fits_sequence(*f)) forms.push_back(f);
     if (forms.empty()) GTEST_SKIP() << "none of the forms asked for can be part of a sequence";
-    const u64 only = number_from("GNOMON_CASE", ~u64{0});
-    const u64 first = only != ~u64{0} ? only : 0;
-    const u64 end = only != ~u64{0} ? only + 1 : number_from("GNOMON_CASES", default_cases) / 5;
-    for (u64 n = first; n < end; ++n) {
+    const u64 cases = number_from("GNOMON_CASES", default_cases) / cases_of_a_sequence;
+    const u64 last = end(GetParam().stepped ? cases / cost_of_stepping : cases);
+    bool go_on = true;
+    for (u64 n = first(); n < last && go_on; ++n) {
         Random random(~m_seed, n);
-        if (const auto program = make_sequence(m_list, forms, random);
-            program && !run_case(n, "sequence", *program))
-            break;
+        auto program = make_sequence(*m_list, forms, random);
+        if (!program) continue;
+        go_on = run_case(n, "sequence", *program);
+        for (u64 k = 1; k < states_of_a_sequence && go_on; ++k) {
+            vary_sequence(*program, random);
+            go_on = run_case(n, "sequence", *program, true);
+        }
     }
-    report_failures();
-    fmt::print("{} sequences of {} forms, {} faults\n", end - first, forms.size(),
-               m_comparison->faults());
-    EXPECT_LE(m_comparison->faults() * 20, end - first) << "sequences are to run to their end";
+    report(forms.size());
+    const Comparison::Counts& c = m_comparison->counts();
+    EXPECT_LE(c.faults * 20, c.programs) << "sequences are to run to their end";
 }
 
-/// What the table permits but no opcode leads to, in 64-bit mode: a hole in the enumeration, or a
-/// reason.
+INSTANTIATE_TEST_SUITE_P(Instructions, InstructionComparison, testing::ValuesIn(variants),
+                         [](const auto& instance) { return std::string(instance.param.name); });
+
+FeatureSet every_feature() {
+    FeatureSet all;
+    for (unsigned f = 0; f < static_cast<unsigned>(Feature::count); ++f)
+        all.add(static_cast<Feature>(f));
+    return all;
+}
+
+/// What the table permits but no opcode leads to: a hole in the enumeration, or a reason.
 TEST(InstructionForms, EveryRowHasForms) {
-    FormList list;
-    std::set<ZydisMnemonic> found;
-    for (const Form& f : list.forms())
-        found.insert(f.mnemonic);
-    const std::set<ZydisMnemonic> not_in_64_bit_mode = {
-        ZYDIS_MNEMONIC_PUSHA,  ZYDIS_MNEMONIC_PUSHAD, ZYDIS_MNEMONIC_POPA,  ZYDIS_MNEMONIC_POPAD,
-        ZYDIS_MNEMONIC_PUSHFD, ZYDIS_MNEMONIC_POPFD,  ZYDIS_MNEMONIC_BOUND, ZYDIS_MNEMONIC_SALC,
-        ZYDIS_MNEMONIC_AAA,    ZYDIS_MNEMONIC_AAS,    ZYDIS_MNEMONIC_AAM,   ZYDIS_MNEMONIC_AAD,
-        ZYDIS_MNEMONIC_DAA,    ZYDIS_MNEMONIC_DAS,    ZYDIS_MNEMONIC_INTO,  ZYDIS_MNEMONIC_ARPL,
-        ZYDIS_MNEMONIC_LES,    ZYDIS_MNEMONIC_LDS,    ZYDIS_MNEMONIC_JCXZ};
-    // Only with an address-size prefix, which samples have and the enumeration has not; or a hint
-    // that decodes as NOP.
-    const std::set<ZydisMnemonic> otherwise = {ZYDIS_MNEMONIC_JECXZ, ZYDIS_MNEMONIC_ENDBR32,
-                                               ZYDIS_MNEMONIC_ENDBR64};
-    for (const auto& row : processor::soft::instruction_rows()) {
-        if (!list.features().has(row.feature) || not_in_64_bit_mode.contains(row.mnemonic) ||
-            otherwise.contains(row.mnemonic))
-            continue;
-        EXPECT_TRUE(found.contains(row.mnemonic)) << ZydisMnemonicGetString(row.mnemonic);
+    std::set<ZydisMnemonic> mnemonics;
+    std::set<ZydisISASet> sets;
+    for (const bool code32 : {false, true}) {
+        FormList list(code32, every_feature());
+        for (const Form& f : list.forms()) {
+            mnemonics.insert(f.mnemonic);
+            sets.insert(f.isa_set);
+        }
     }
+    // Hints that decode as NOP, since CPUID does not show them.
+    const std::set<ZydisMnemonic> otherwise = {ZYDIS_MNEMONIC_ENDBR32, ZYDIS_MNEMONIC_ENDBR64};
+    for (const auto& row : processor::soft::instruction_rows())
+        EXPECT_TRUE(otherwise.contains(row.mnemonic) || mnemonics.contains(row.mnemonic))
+            << ZydisMnemonicGetString(row.mnemonic);
+    for (const auto& row : processor::soft::passed_sets())
+        EXPECT_TRUE(sets.contains(row.set)) << ZydisISASetGetString(row.set);
+}
+
+/// An exclusion that excludes nothing says something untrue.
+TEST(InstructionForms, EveryExclusionMatches) {
+    auto exclusions = Exclusions::load(GNOMON_INSTRUCTION_EXCLUSIONS);
+    ASSERT_TRUE(exclusions) << exclusions.error().message;
+    for (const bool code32 : {false, true}) {
+        FormList list(code32, every_feature());
+        for (const Form& f : list.forms())
+            (void)exclusions->match(f.key, code32);
+    }
+    for (const std::string& pattern : exclusions->unused())
+        ADD_FAILURE() << "no form is called " << pattern;
 }
 
 } // namespace

@@ -15,8 +15,19 @@ struct MachineState {
     u64 gpr[16] = {};
     u64 rflags = processor::rflags::fixed1;
     u64 fs_base = 0, gs_base = 0;
+    u16 selector[processor::segment_count] = {}; ///< of an outcome only; all begin in the same way
     processor::ExtendedState extended;
 };
+
+/// What is compared after each instruction of a program that is single-stepped.
+struct Step {
+    u64 rip = 0;
+    u64 rflags = 0;
+    u64 gpr[16] = {};
+    u16 cs = 0;
+    processor::ExtendedState extended;
+};
+inline constexpr std::size_t step_limit = 2048; ///< of one program
 
 /// How a run ended.
 struct Outcome {
@@ -44,12 +55,19 @@ struct Range {
     u64 address = 0, size = 0;
 };
 
+/// Where a program ends.
+struct Stop {
+    u64 address = 0; ///< nothing else lies within 16 bytes after
+    bool code32 = false;
+};
+
 /// A program with all that it starts from.
 struct Program {
+    bool code32 = false;  ///< runs in compatibility mode
+    bool stepped = false; ///< RFLAGS.TF is set: the state is compared after each instruction
     u64 rip = 0;
     std::vector<Bytes> code;
-    std::vector<u64>
-        stops; ///< addresses where the program ends; nothing else lies within 16 bytes after
+    std::vector<Stop> stops;
     std::vector<Bytes> memory;
     MachineState state;
     std::vector<u64>
@@ -57,13 +75,21 @@ struct Program {
     std::vector<Range>
         not_compared; ///< memory that is not compared, with the reason where it is added
     std::vector<Range> not_compared_on_fault;
-    Range operand;           ///< the explicit memory operand, if any
+    std::vector<Range> guest_zeros; ///< memory where the guest finds zeros, whatever the host does
+    Range operand;                  ///< the memory operand that a case is about, if any
+    /// All that it accesses, `operand` included, where each is checked for itself: which of several
+    /// that fault is reported is up to the processor.
+    std::vector<Range> accesses;
+    bool in_pieces = false;  ///< `operand` is accessed in several, in an order of the processor's
     bool misaligned = false; ///< `operand` is not aligned as some instructions want it
-    bool several_faults =
-        false; ///< more than one access can fault, in an order that is up to the processor
+    u32 undefined_registers_on_fault = 0; ///< by number
+    u64 undefined_flags = 0; ///< that the architecture leaves open, and processors differ in
     bool flags_compared_on_fault = true;
     bool vectors_compared_on_fault = true;
-    std::string text; ///< disassembly
+    bool place_refused = false; ///< its operand cannot have the place that was asked for
+    u64 instructions = 1;       ///< that every way through the program executes, at least
+    u32 kept_registers = 0;     ///< by number: those that hold addresses and counts
+    std::string text;           ///< disassembly
 };
 
 } // namespace gnomon::test

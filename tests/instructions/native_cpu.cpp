@@ -5,6 +5,7 @@
 #include "base/verify.h"
 #include "layout.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -27,15 +28,22 @@ struct Shared {
     u64 fs_base, gs_base;
     u64 host_fs, host_gs, host_rsp;
     u64 iret_frame[5]; ///< RIP, CS, RFLAGS, RSP, SS
-    u64 stop;          ///< number of the stop that was reached
+    u64 selector[processor::segment_count];
+    u64 stop; ///< number of the stop that was reached
     u64 running;
-    u64 fault_vector, fault_error, fault_cr2, fault_rip;
+    u64 stepping;    ///< single-step traps are recorded
+    u64 stop_rip[4]; ///< where the program ends
+    Step* steps;
+    u64 step_count;
+    u64 fault_vector, fault_error, fault_cr2, fault_rip, fault_rflags;
+    u64 fault_selectors; ///< CS in bits 15:0, SS in bits 63:48
     alignas(64) processor::ExtendedState extended;
 };
 
 constexpr u64 stub_address = 0x0f000000, shared_address = 0x0f010000;
 constexpr u64 stub_size = 0x1000, shared_size = 0x2000;
 constexpr u64 stop_count = 4;
+static_assert(sizeof(Shared::stop_rip) == stop_count * sizeof(u64));
 static_assert(sizeof(Shared) <= shared_size);
 
 // SAFETY: mapped for as long as a NativeCpu exists.
@@ -50,8 +58,14 @@ public:
         for (const auto& r : {rbx, rbp, r12, r13, r14, r15})
             push(r);
         mov(at(offsetof(Shared, host_rsp)), rsp);
-        swap_base(0xc0, offsetof(Shared, host_fs), offsetof(Shared, fs_base));
-        swap_base(0xc8, offsetof(Shared, host_gs), offsetof(Shared, gs_base));
+        save_base(fs_save, offsetof(Shared, host_fs));
+        save_base(gs_save, offsetof(Shared, host_gs));
+        mov(eax, layout::user_ss);
+        for (const u8 name :
+             {processor::seg_es, processor::seg_ds, processor::seg_fs, processor::seg_gs})
+            db(0x8e), db(0xc0U | name << 3); // MOV name, EAX
+        load_base(fs_save, offsetof(Shared, fs_base));
+        load_base(gs_save, offsetof(Shared, gs_base));
         mov(eax, 7);
         xor_(edx, edx);
         extended_state(5); // XRSTOR64
@@ -78,8 +92,14 @@ public:
         mov(at(offsetof(Shared, rflags)), rax);
         push(0x202);
         popfq();
-        swap_base(0xc0, offsetof(Shared, fs_base), offsetof(Shared, host_fs));
-        swap_base(0xc8, offsetof(Shared, gs_base), offsetof(Shared, host_gs));
+        for (u8 name = 0; name < processor::segment_count; ++name) {
+            db(0x8c), db(0xc0U | name << 3); // MOV EAX, name
+            mov(at(offsetof(Shared, selector) + 8 * name), rax);
+        }
+        save_base(fs_save, offsetof(Shared, fs_base));
+        save_base(gs_save, offsetof(Shared, gs_base));
+        load_base(fs_save, offsetof(Shared, host_fs));
+        load_base(gs_save, offsetof(Shared, host_gs));
         mov(eax, 7);
         xor_(edx, edx);
         extended_state(4); // XSAVE64
@@ -103,13 +123,15 @@ private:
         db(0x48), db(0x0f), db(0xae), db(op << 3 | 4), db(0x25);
         dd(static_cast<u32>(shared_address + offsetof(Shared, extended)));
     }
-    /// Saves the FS (0xc0) or GS (0xc8) base and loads another. RDFSBASE, WRFSBASE: F3 REX.W 0F AE
-    /// /0../3.
-    void swap_base(u8 modrm, std::size_t save, std::size_t load) {
+    /// RDFSBASE RAX, RDGSBASE RAX: F3 REX.W 0F AE /0, /1. WRFSBASE and WRGSBASE: /2, /3.
+    static constexpr u8 fs_save = 0xc0, gs_save = 0xc8;
+    void save_base(u8 modrm, std::size_t offset) {
         db(0xf3), db(0x48), db(0x0f), db(0xae), db(modrm);
-        mov(at(save), rax);
-        mov(rax, at(load));
-        db(0xf3), db(0x48), db(0x0f), db(0xae), db(modrm + 0x10U);
+        mov(at(offset), rax);
+    }
+    void load_base(u8 save_modrm, std::size_t offset) {
+        mov(rax, at(offset));
+        db(0xf3), db(0x48), db(0x0f), db(0xae), db(save_modrm + 0x10U);
     }
 
     Xbyak::Label m_leave;
@@ -123,18 +145,60 @@ u64 leave_address = 0;
 u64 stop_addresses[stop_count];
 alignas(64) u8 signal_stack[64 * 1024];
 
+/// Without the library, which may use thread-local storage.
+void copy_bytes(void* to, const void* from, std::size_t size) {
+    asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size) : : "memory");
+}
+
+/// Records the state that a single-step trap has interrupted; whether the program goes on.
+bool note_step(const mcontext_t& context, u64 rip) {
+    Shared& s = shared();
+    if (s.step_count == step_limit) return false;
+    Step& step = s.steps[s.step_count++];
+    constexpr int numbers[] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
+                               REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
+                               REG_R12, REG_R13, REG_R14, REG_R15};
+    for (unsigned i = 0; i < 16; ++i)
+        step.gpr[i] = static_cast<u64>(context.gregs[numbers[i]]);
+    step.rip = rip;
+    step.rflags = static_cast<u64>(context.gregs[REG_EFL]) & ~processor::rflags::rf;
+    step.cs = static_cast<u16>(context.gregs[REG_CSGSFS]);
+    // The frame holds the standard format of XSAVE, as ExtendedState does.
+    copy_bytes(&step.extended, context.fpregs, sizeof step.extended);
+    for (const u64 stop : s.stop_rip)
+        if (rip == stop) return false;
+    return true;
+}
+
 /// The FS base may be the program's here: nothing that uses thread-local storage before `running`
 /// is seen to be 0.
 void handle(int number, siginfo_t* info, void* context) {
-    if (shared().running != 0) {
-        shared().running = 0;
-        auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
-        shared().fault_vector = static_cast<u64>(registers[REG_TRAPNO]);
-        shared().fault_error = static_cast<u64>(registers[REG_ERR]);
-        shared().fault_cr2 = static_cast<u64>(registers[REG_CR2]);
-        shared().fault_rip = static_cast<u64>(registers[REG_RIP]);
-        shared().stop = stop_count;
+    Shared& s = shared();
+    if (s.running != 0) {
+        mcontext_t& machine = static_cast<ucontext_t*>(context)->uc_mcontext;
+        auto& registers = machine.gregs;
+        const auto rip = static_cast<u64>(registers[REG_RIP]);
+        constexpr auto tf = static_cast<greg_t>(processor::rflags::tf);
+        constexpr greg_t debug_trap = 1;
+        if (s.stepping != 0 && registers[REG_TRAPNO] == debug_trap) {
+            if (rip >= stub_address && rip < stub_address + stub_size) {
+                registers[REG_EFL] &= ~tf; // the trap was held until the program had ended
+                return;
+            }
+            if (note_step(machine, rip)) return;
+        }
+        s.running = 0;
+        s.fault_vector = static_cast<u64>(registers[REG_TRAPNO]);
+        s.fault_error = static_cast<u64>(registers[REG_ERR]);
+        s.fault_cr2 = static_cast<u64>(registers[REG_CR2]);
+        s.fault_rip = rip;
+        s.fault_rflags = static_cast<u64>(registers[REG_EFL]);
+        s.fault_selectors = static_cast<u64>(registers[REG_CSGSFS]);
+        s.stop = stop_count;
+        registers[REG_EFL] &= ~tf;
         registers[REG_RIP] = static_cast<greg_t>(leave_address);
+        registers[REG_CSGSFS] = static_cast<greg_t>((s.fault_selectors & 0x0000ffffffff0000) |
+                                                    layout::user_cs | u64{layout::user_ss} << 48);
         return;
     }
     const struct sigaction& old = previous[number];
@@ -145,8 +209,8 @@ void handle(int number, siginfo_t* info, void* context) {
     ::signal(number, SIG_DFL);
 }
 
-/// FF 25: JMP [RIP + 0], then the address.
-constexpr std::size_t native_stop_size = 14;
+/// FF 25: JMP [RIP + 0], then the address. In 32-bit code EA: JMP ptr16:32.
+constexpr std::size_t native_stop_size = 14, native_stop_size32 = 7;
 
 } // namespace
 
@@ -180,13 +244,16 @@ Result<std::unique_ptr<NativeCpu>> NativeCpu::create() {
     const u8* const reserve =
         map(layout::reserve_begin, layout::reserve_end - layout::reserve_begin, PROT_NONE,
             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | fresh, -1, 0);
-    if (stub == nullptr || common == nullptr || reserve == nullptr)
+    const u8* const low = map(layout::low_begin, layout::low_end - layout::low_begin, PROT_NONE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | fresh, -1, 0);
+    if (stub == nullptr || common == nullptr || reserve == nullptr || low == nullptr)
         return fail("the fixed addresses of this test are taken: {}", std::strerror(errno));
     u8* const view = map(0, code_size + layout::data_size, PROT_READ | PROT_WRITE,
                          MAP_SHARED | MAP_POPULATE, file.get(), 0);
     bool ok = view != nullptr && map(layout::code_begin, code_size, PROT_READ | PROT_EXEC,
                                      MAP_SHARED | MAP_FIXED, file.get(), 0) != nullptr;
     for (u64 i = 0; i < layout::data_pages; ++i) {
+        if (layout::data_kinds[i] == layout::PageKind::absent) continue;
         const bool writable = layout::data_kinds[i] != layout::PageKind::read_only;
         ok = ok &&
              map(layout::data_begin + i * page_size, page_size,
@@ -238,10 +305,22 @@ void NativeCpu::load(const Program& program) {
         place(b.address, b.content.data(), b.content.size());
     VERIFY(program.stops.size() <= stop_count);
     for (std::size_t i = 0; i < program.stops.size(); ++i) {
-        u8 jump[native_stop_size] = {0xff, 0x25};
-        std::memcpy(jump + 6, &stop_addresses[i], sizeof stop_addresses[i]);
-        place(program.stops[i], jump, sizeof jump);
+        const Stop& stop = program.stops[i];
+        if (stop.code32) {
+            u8 jump[native_stop_size32] = {0xea};
+            std::memcpy(jump + 1, &stop_addresses[i], 4);
+            std::memcpy(jump + 5, &layout::user_cs, sizeof layout::user_cs);
+            place(stop.address, jump, sizeof jump);
+        } else {
+            u8 jump[native_stop_size] = {0xff, 0x25};
+            std::memcpy(jump + 6, &stop_addresses[i], sizeof stop_addresses[i]);
+            place(stop.address, jump, sizeof jump);
+        }
     }
+}
+
+std::span<const Step> NativeCpu::steps() const {
+    return {m_steps.data(), static_cast<std::size_t>(shared().step_count)};
 }
 
 Outcome NativeCpu::run(const Program& program, MachineState& state) {
@@ -251,8 +330,17 @@ Outcome NativeCpu::run(const Program& program, MachineState& state) {
     s.gs_base = state.gs_base;
     s.extended = state.extended;
     s.stop = stop_count;
-    const u64 frame[] = {program.rip, layout::user_cs, state.rflags | processor::rflags::if_,
-                         state.gpr[processor::rsp], layout::user_ss};
+    s.step_count = 0;
+    s.stepping = program.stepped ? 1 : 0;
+    if (program.stepped) {
+        if (m_steps.empty()) m_steps.resize(step_limit);
+        s.steps = m_steps.data();
+        for (std::size_t i = 0; i < stop_count; ++i)
+            s.stop_rip[i] = i < program.stops.size() ? program.stops[i].address : 0;
+    }
+    const u64 frame[] = {program.rip, program.code32 ? layout::user_cs32 : layout::user_cs,
+                         state.rflags | processor::rflags::if_, state.gpr[processor::rsp],
+                         layout::user_ss};
     std::memcpy(s.iret_frame, frame, sizeof frame);
     s.running = 1;
     // SAFETY: assembled by Stub as a function without arguments that keeps what the ABI says is
@@ -265,9 +353,24 @@ Outcome NativeCpu::run(const Program& program, MachineState& state) {
     state.fs_base = s.fs_base;
     state.gs_base = s.gs_base;
     state.extended = s.extended;
+    for (unsigned i = 0; i < processor::segment_count; ++i)
+        state.selector[i] = static_cast<u16>(s.selector[i]);
 
     Outcome out;
     if (faulted) {
+        state.rflags = s.fault_rflags & ~processor::rflags::rf;
+        state.selector[processor::seg_cs] = static_cast<u16>(s.fault_selectors);
+        state.selector[processor::seg_ss] = static_cast<u16>(s.fault_selectors >> 48);
+        const auto stop = std::ranges::find(program.stops, s.fault_rip, &Stop::address);
+        if (program.stepped && s.fault_vector == static_cast<u64>(processor::Vector::db)) {
+            if (stop != program.stops.end()) {
+                out.kind = Outcome::Kind::stopped;
+                out.rip = s.fault_rip;
+                return out;
+            }
+            out.note = "more steps than are recorded";
+            return out;
+        }
         out.kind = Outcome::Kind::faulted;
         out.rip = s.fault_rip;
         out.vector = static_cast<u8>(s.fault_vector);
@@ -275,7 +378,9 @@ Outcome NativeCpu::run(const Program& program, MachineState& state) {
         if (out.vector == static_cast<u8>(processor::Vector::pf)) out.cr2 = s.fault_cr2;
     } else if (s.stop < program.stops.size()) {
         out.kind = Outcome::Kind::stopped;
-        out.rip = program.stops[s.stop];
+        out.rip = program.stops[s.stop].address;
+        state.selector[processor::seg_cs] =
+            program.stops[s.stop].code32 ? layout::user_cs32 : layout::user_cs;
     } else {
         out.note = fmt::format("stop {} of {}", s.stop, program.stops.size());
     }

@@ -25,9 +25,12 @@ public:
     void load(const Program& program);
     /// Runs the program loaded; `state` is what it starts from and becomes what it leaves.
     [[nodiscard]] Outcome run(const Program& program, MachineState& state);
+    /// The state after each instruction of the last run, if it was stepped.
+    [[nodiscard]] std::span<const Step> steps() const;
 
 private:
     NativeCpu() = default;
+    std::vector<Step> m_steps;
     std::span<u8> m_data; ///< writable view of the data area
     std::span<u8> m_code; ///< writable view of the code area
     std::vector<void*> m_mappings;

@@ -16,6 +16,7 @@ namespace {
 
 constexpr unsigned pointer_count = 3;
 constexpr u64 alignment = 64;
+constexpr u64 loop_limit = 6; ///< turns
 
 /// One instruction, or a branch whose displacement is known once all are placed.
 struct Item {
@@ -23,6 +24,7 @@ struct Item {
     std::optional<std::size_t>
         target; ///< number of the item that the displacement at the end of `bytes` leads to
     unsigned displacement_size = 0;
+    bool call = false;
 };
 
 class SequenceMaker {
@@ -31,11 +33,12 @@ public:
         : m_list(list), m_forms(forms), m_random(random) {}
 
     std::optional<Program> make() {
-        m_program.state = random_state(m_random, true);
+        m_program.code32 = m_list.code32();
+        m_program.state = random_state(m_random, true, m_program.code32);
         m_program.state.rflags &= ~processor::rflags::df;
         choose_registers();
         // The main part, which ends in a stop, then a subroutine.
-        const std::size_t main_items = 2 + m_random.below(18);
+        const std::size_t main_items = 4 + m_random.below(44);
         const std::size_t loop_begin = m_random.below(main_items);
         const bool looped = m_random.percent(50);
         std::vector<std::size_t> calls;
@@ -43,7 +46,7 @@ public:
             if (m_random.percent(12))
                 skip(main_items);
             else if (m_random.percent(6))
-                calls.push_back(m_items.size()), branch({0xe8}, 0, 4);
+                calls.push_back(m_items.size()), branch({0xe8}, 0, 4), m_items.back().call = true;
             else
                 plain();
         }
@@ -55,7 +58,7 @@ public:
             m_in_subroutine = true;
             for (u64 n = 1 + m_random.below(3); n > 0; --n)
                 plain();
-            m_items.push_back({{0xc3}, std::nullopt, 0});
+            m_items.push_back({{0xc3}, std::nullopt});
         }
         place(main_end);
         return std::move(m_program);
@@ -64,12 +67,13 @@ public:
 private:
     void choose_registers() {
         std::vector<u8> all = {0, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+        if (m_program.code32) all.resize(6);
         for (std::size_t i = all.size(); i-- > 1;)
             std::swap(all[i], all[m_random.below(i + 1)]);
         m_protected = 1U << processor::rsp | 1U << processor::rcx;
-        // Up to the page that is read-only, with room around.
-        constexpr u64 first = layout::data_begin + 0x400,
-                      last = layout::data_end - 2 * page_size - 0x800;
+        // On the pages where nothing faults, with room around.
+        constexpr u64 first = layout::data_begin + 0x1000,
+                      last = layout::data_begin + layout::calm_pages * page_size - 0x1000;
         const u64 rsp = m_program.state.gpr[processor::rsp] =
             (first + m_random.below(last - first)) & ~u64{15};
         for (unsigned i = 0; i < pointer_count; ++i) {
@@ -83,7 +87,8 @@ private:
         m_index = all[pointer_count];
         m_protected |= 1U << m_index;
         m_program.state.gpr[m_index] = alignment * m_random.below(2);
-        m_program.state.gpr[processor::rcx] = 1 + m_random.below(4);
+        m_program.state.gpr[processor::rcx] = 1 + m_random.below(loop_limit);
+        m_program.kept_registers = m_protected;
         for (unsigned i = 0; i < pointer_count; ++i) {
             Bytes b{m_program.state.gpr[m_pointers[i]] - 0x200, std::vector<u8>(0x400)};
             fill_interesting(m_random, b.content);
@@ -106,6 +111,8 @@ private:
     /// Whether the instruction leaves the registers of addresses alone and accesses nothing else.
     [[nodiscard]] bool acceptable(const Sample& s, Action action) const {
         const bool stack = action == Action::push || action == Action::pop ||
+                           s.decoded.z.mnemonic == ZYDIS_MNEMONIC_PUSHF ||
+                           s.decoded.z.mnemonic == ZYDIS_MNEMONIC_PUSHFD ||
                            s.decoded.z.mnemonic == ZYDIS_MNEMONIC_PUSHFQ;
         // With REX.B it exchanges RAX and R8, whatever Zydis says; it is passed as it is.
         if (s.decoded.z.mnemonic == ZYDIS_MNEMONIC_PAUSE && s.decoded.z.raw.rex.B != 0)
@@ -138,10 +145,10 @@ private:
             if (!m_list.sample(form, layout::code_begin, m_random, addressing(), s) ||
                 !acceptable(s, form.action))
                 continue;
-            m_items.push_back({s.bytes, std::nullopt, 0});
+            m_items.push_back({s.bytes, std::nullopt});
             return;
         }
-        m_items.push_back({{0x90}, std::nullopt, 0});
+        m_items.push_back({{0x90}, std::nullopt});
     }
 
     void branch(std::vector<u8> opcode, std::size_t target, unsigned size) {
@@ -161,11 +168,14 @@ private:
         std::size_t size = 0;
         for (std::size_t i = begin; i < m_items.size(); ++i)
             size += m_items[i].bytes.size();
+        m_loop_begin = begin;
+        m_loop_end = m_items.size();
         if (size < 100 && m_random.percent(50)) {
             branch({static_cast<u8>(0xe0 + m_random.below(3))}, begin, 1); // LOOPNE, LOOPE, LOOP
         } else {
-            m_items.push_back({{0xff, 0xc9}, std::nullopt, 0}); // DEC ECX
-            branch({0x0f, 0x85}, begin, 4);                     // JNZ
+            m_counted = true;
+            m_items.push_back({{0xff, 0xc9}, std::nullopt}); // DEC ECX
+            branch({0x0f, 0x85}, begin, 4);                  // JNZ
         }
     }
 
@@ -179,7 +189,7 @@ private:
         std::vector<u64> addresses;
         for (std::size_t i = 0; i <= m_items.size(); ++i) {
             if (i == main_end) {
-                m_program.stops = {address};
+                m_program.stops = {{address, m_program.code32}};
                 addresses.push_back(address);
                 address += stop_size;
                 // Branches to the end of the main part lead to the stop, calls to what follows it.
@@ -195,9 +205,7 @@ private:
             const u64 here =
                 i < main_end ? addresses[i] : (i == main_end ? m_subroutine : addresses[i]);
             if (item.target) {
-                const bool call =
-                    item.bytes[0] == 0xe8 && item.displacement_size == 4 && item.bytes.size() == 5;
-                const u64 to = call ? m_subroutine : addresses[*item.target];
+                const u64 to = item.call ? m_subroutine : addresses[*item.target];
                 const u64 relative = to - (here + item.bytes.size());
                 std::memcpy(item.bytes.data() + item.bytes.size() - item.displacement_size,
                             &relative, item.displacement_size);
@@ -207,9 +215,26 @@ private:
             auto& code = (i < main_end ? before : after).content;
             code.insert(code.end(), item.bytes.begin(), item.bytes.end());
         }
+        m_program.instructions = count(main_end);
         m_program.code.push_back(std::move(before));
         if (!after.content.empty()) m_program.code.push_back(std::move(after));
         m_program.flags_compared_on_fault = false; // a later instruction may overwrite them
+    }
+
+    /// Instructions of the main part that every way through it executes, the turns of a loop that
+    /// only counts included; the subroutine is left out.
+    [[nodiscard]] u64 count(std::size_t main_end) const {
+        std::vector<bool> certain(main_end, true);
+        for (std::size_t i = 0; i < main_end; ++i)
+            if (m_items[i].target && !m_items[i].call)
+                for (std::size_t k = i + 1; k < std::min(*m_items[i].target, main_end); ++k)
+                    certain[k] = false;
+        u64 n = 0;
+        for (std::size_t i = 0; i < main_end; ++i) {
+            const bool repeated = m_counted && i >= m_loop_begin && i < m_loop_end + 2;
+            if (certain[i]) n += repeated ? m_program.state.gpr[processor::rcx] : 1;
+        }
+        return n;
     }
 
     const FormList& m_list;
@@ -217,6 +242,8 @@ private:
     Random& m_random;
     Program m_program;
     std::vector<Item> m_items;
+    std::size_t m_loop_begin = 0, m_loop_end = 0;
+    bool m_counted = false; ///< the loop's end depends on RCX alone
     u8 m_pointers[pointer_count] = {};
     u8 m_index = 0;
     u32 m_protected = 0; ///< registers, by number, that keep what addresses are made of
@@ -236,7 +263,14 @@ bool fits_sequence(const Form& form) {
     case Action::bit_test:
     case Action::mov_or_segment: break;
     case Action::helper:
-        return form.mnemonic == ZYDIS_MNEMONIC_PUSHFQ || form.mnemonic == ZYDIS_MNEMONIC_CLD;
+        switch (form.mnemonic) {
+        case ZYDIS_MNEMONIC_PUSHF:
+        case ZYDIS_MNEMONIC_PUSHFD:
+        case ZYDIS_MNEMONIC_PUSHFQ:
+        case ZYDIS_MNEMONIC_CLD:
+        case ZYDIS_MNEMONIC_SALC: return true;
+        default: return false;
+        }
     default: return false;
     }
     switch (form.mnemonic) {
@@ -247,8 +281,25 @@ bool fits_sequence(const Form& form) {
     case ZYDIS_MNEMONIC_FLDCW: return false;
     default:
         return form.key.find("moffs") == std::string::npos &&
-               form.key.find("sreg") == std::string::npos;
+               form.key.find("sreg") == std::string::npos &&
+               form.key.find(" es") == std::string::npos && // PUSH ES and POP ES, and so on
+               form.key.find(" cs") == std::string::npos &&
+               form.key.find(" ss") == std::string::npos &&
+               form.key.find(" ds") == std::string::npos &&
+               form.key.find(" fs") == std::string::npos &&
+               form.key.find(" gs") == std::string::npos;
     }
+}
+
+void vary_sequence(Program& program, Random& random) {
+    MachineState state = random_state(random, true, program.code32);
+    state.rflags &= ~processor::rflags::df;
+    state.rflags |= program.state.rflags & processor::rflags::tf;
+    for (unsigned n = 0; n < 16; ++n)
+        if ((program.kept_registers >> n & 1) != 0) state.gpr[n] = program.state.gpr[n];
+    program.state = state;
+    for (Bytes& b : program.memory)
+        fill_interesting(random, b.content);
 }
 
 std::optional<Program> make_sequence(const FormList& list, const std::vector<const Form*>& forms,

@@ -114,16 +114,18 @@ void fill_interesting(Random& random, std::span<u8> out) {
     }
 }
 
-MachineState random_state(Random& random, bool calm) {
+MachineState random_state(Random& random, bool calm, bool code32) {
     MachineState s;
     for (u64& r : s.gpr)
         r = random_word(random);
+    for (unsigned n = processor::rax; n < processor::r8 && code32; ++n)
+        s.gpr[n] &= 0xffffffff;
     s.rflags = processor::rflags::fixed1 | (random.next() & processor::rflags::arithmetic);
     if (random.percent(20)) s.rflags |= processor::rflags::df;
     if (random.percent(20)) s.rflags |= processor::rflags::id;
     s.fs_base = random.below(0x8000000);
     s.gs_base = random.below(0x8000000);
-    if (random.percent(10)) s.fs_base = random.next() | 0xffff800000000000;
+    if (random.percent(10) && !code32) s.fs_base = random.next() | 0xffff800000000000;
     u8(&legacy)[512] = s.extended.legacy;
     fill_x87_words(random, legacy, calm);
     fill_register_stack(random, legacy);
@@ -139,7 +141,7 @@ MachineState random_state(Random& random, bool calm) {
 }
 
 void fill_extended_image(Random& random, std::span<u8> out) {
-    MachineState s = random_state(random, false);
+    MachineState s = random_state(random, false, false);
     if (random.percent(5))
         fill_interesting(random, std::span(s.extended.legacy).subspan(ExtendedState::mxcsr, 4));
     // Never components 5 to 7 and 9, which the host may have and guests have not.

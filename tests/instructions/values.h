@@ -12,8 +12,9 @@ namespace gnomon::test {
 [[nodiscard]] u64 random_word(Random& random);
 /// Integers and floating-point numbers of all widths, special ones among them.
 void fill_interesting(Random& random, std::span<u8> out);
-/// Registers of all kinds; `calm`: all x87 and SSE exceptions masked, none pending.
-[[nodiscard]] MachineState random_state(Random& random, bool calm);
+/// Registers of all kinds; `calm`: all x87 and SSE exceptions masked, none pending; `code32`: for
+/// compatibility mode, where the upper halves of the first eight are not to be relied upon.
+[[nodiscard]] MachineState random_state(Random& random, bool calm, bool code32);
 /// An image for FXRSTOR, or the beginning of one for XRSTOR, that is mostly valid.
 void fill_extended_image(Random& random, std::span<u8> out);
 
