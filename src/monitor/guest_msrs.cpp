@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "monitor/guest_msrs.h"
 
+#include "base/guest_memory.h"
 #include "monitor/cpuid.h"
 
 namespace gnomon::monitor {
@@ -54,6 +55,10 @@ std::optional<u64> GuestMsrs::read(u32 index) const {
 
 bool GuestMsrs::write(u32 index, u64 value) {
     if (index >= msr::mtrr_variable && index < msr::mtrr_variable + m_mtrr_variable.size()) {
+        // SDM vol. 3A section 11.11.2.3: a base has a type, a mask the valid bit.
+        const bool base = (index - msr::mtrr_variable) % 2 == 0;
+        const u64 reserved = (base ? 0xf00 : 0x7ff) | ~((u64{1} << guest_physical_bits) - 1);
+        if ((value & reserved) != 0 || (base && !memory_type_valid(value & 0xff))) return false;
         m_mtrr_variable[index - msr::mtrr_variable] = value;
         return true;
     }
@@ -73,8 +78,8 @@ bool GuestMsrs::write(u32 index, u64 value) {
     case msr::misc_enable: m_misc_enable = value; return true;
     case msr::mcg_status: return value == 0;
     case msr::mtrr_default:
-        if (!memory_type_valid(value & 0xff)) return false;
-        m_mtrr_default = value & 0xcff;
+        if ((value & ~u64{0xcff}) != 0 || !memory_type_valid(value & 0xff)) return false;
+        m_mtrr_default = value;
         return true;
     default: return false;
     }
