@@ -34,8 +34,12 @@ u8 required_alignment(const DecodedInstruction& d, unsigned size) {
     case ZYDIS_MNEMONIC_PCMPESTRM:
     case ZYDIS_MNEMONIC_PCMPISTRI:
     case ZYDIS_MNEMONIC_PCMPISTRM: return 1;
-    default: return !vex && size == 16 ? 16 : 1;
+    default: break;
     }
+    // AMD's processors take the operands of the SHA instructions anywhere, against the manual's
+    // type 4: there the host is left to say.
+    if (vex || d.disposition.feature == Feature::sha) return 1;
+    return size == 16 ? 16 : 1;
 }
 
 } // namespace
