@@ -99,7 +99,6 @@ HelperResult check_debug_access(Cpu& cpu, int index) {
     if ((cpu.cb.state.dr[7] & dr7_gd) == 0) return HelperResult::next;
     const HelperResult result = cpu.raise(Vector::db);
     cpu.pending.dr6 = dr6_bd;
-    cpu.cb.state.rflags |= rflags::rf; // into the pushed image, as of any fault but a breakpoint's
     return result;
 }
 

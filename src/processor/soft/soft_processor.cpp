@@ -333,7 +333,11 @@ void SoftProcessor::raise_pending() {
     cb.injection.vector = static_cast<u8>(p.vector);
     cb.injection.has_error_code = p.has_error_code;
     cb.injection.error_code = p.error_code;
-    if (p.vector == Vector::db) cb.state.dr[6] |= p.dr6;
+    if (p.vector != Vector::db) return;
+    cb.state.dr[6] |= p.dr6;
+    // Of the debug exceptions only general detect pushes RF as faults do.
+    constexpr u64 general_detect_bit = u64{1} << 13; // DR6.BD
+    if ((p.dr6 & general_detect_bit) != 0) cb.state.rflags |= rflags::rf;
 }
 
 bool SoftProcessor::deliver() {
