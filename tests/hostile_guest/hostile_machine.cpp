@@ -227,7 +227,7 @@ Result<std::unique_ptr<HostileMachine>> HostileMachine::create(const MachineChoi
     h->m_resources.reset(new monitor::MachineResources{
         std::move(options), std::move(*image),
         h->m_kernel != nullptr ? h->m_kernel->knowledge : nullptr, platform::HostClock(tsc_hz),
-        true}); // stopped: HLT does not wait
+        monitor::Heartbeat(tsc_hz), true}); // stopped: HLT does not wait
     h->m_observer->clock = &h->m_resources->clock;
 
     auto soft =
@@ -334,7 +334,9 @@ void HostileMachine::reset_registers() {
     std::memcpy(s.extended.legacy + processor::ExtendedState::mxcsr, &mxcsr, sizeof mxcsr);
     cb.injection = {};
     cb.interrupt_window = cb.nmi_window = cb.interrupt_shadow = cb.nmi_blocked = false;
-    cb.debug_exception_pending = cb.io_data_valid = cb.monitor_mode = false;
+    cb.io_data_valid = cb.monitor_mode = false;
+    cb.held_debug_traps = 0;
+    cb.execution_hook_armed = true;
     cb.io_data = 0;
     monitor::ShadowMmu& shadow = m_machine->shadow();
     if (m_used) shadow.control_registers_changed(s, old_cr0, old_cr4, old_efer);
@@ -575,7 +577,7 @@ std::string GuestStatistics::text() const {
         "msr_read",     "msr_write",      "control_register",
         "invlpg",       "invpcid",        "software_interrupt",
         "hypercall",    "execution_hook", "write_buffer_full",
-        "triple_fault", "wbinvd"};
+        "triple_fault", "wbinvd",         "software_interrupt_delivered"};
     static constexpr const char* piece_names[] = {
         "random_bytes", "instructions", "real_code",         "system",      "transfers",
         "strings",      "devices",      "self_modification", "page_tables", "monitor_pages"};

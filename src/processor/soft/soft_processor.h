@@ -17,7 +17,7 @@ struct SoftProcessorOptions {
     bool count_instructions = false;
     /// Features to do without, as on a host that has not got them: guests get #UD, and translated
     /// code does not use them either.
-    FeatureSet withheld;
+    FeatureSet withheld{};
 };
 
 class SoftProcessor final : public Processor {
