@@ -355,6 +355,19 @@ TEST_F(ShadowMmuTest, LargePages) {
     expect_done(Gva(0x801000), user_read, data + page_size);
 }
 
+// The shadow of a large page goes when D is set: what was cached of it must go with it, or a later
+// edit finds no shadow and so nothing to forget.
+TEST_F(ShadowMmuTest, LargePageThatGainedDirtyIsForgottenWhenItGoes) {
+    start();
+    poke(l2, 4, 0x200000 | g_page | g::user | g::page_size);
+    expect_done(Gva(0x800000), user_read, 0x200000);
+    guest_store(l2, 4, entry(l2, 4) | g::dirty);
+    mmu().flush();
+    guest_store(l2, 4, 0);
+    mmu().flush();
+    expect_fault(Gva(0x800000), user_read, pf::user);
+}
+
 TEST_F(ShadowMmuTest, WithoutWriteProtectionALargePageStillGetsItsDirtyBit) {
     start();
     auto& s = cpu().state();

@@ -163,7 +163,10 @@ void ShadowMmu::sync(EntryId id, u64 now) {
     if (level > 1) target |= guest_entry::page_size;
     if (level > 1 && maps_memory(now, level)) target |= guest_entry::dirty | guest_entry::global;
     const bool same_target = usable && ((was ^ now) & target) == 0;
-    const bool weakened = weaker(was, now);
+    // What leaves the shadow must leave the processor too, even if the new entry allows more (a
+    // large page that gained D): the next change of the entry finds nothing here that it could
+    // invalidate.
+    const bool weakened = !same_target || weaker(was, now);
     if (level == 1) {
         if (weakened) weaken_leaf(id);
         if (same_target) {
