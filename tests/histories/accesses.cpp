@@ -26,7 +26,13 @@ u64 History::random_address() {
     if (m_random.one_in(24)) m_focus = m_recent[m_random.below(16)];
     if (!m_random.one_in(3)) return m_focus;
     if (m_random.one_in(2)) return m_recent[m_random.below(16)];
+    return m_recent[m_random.below(16)] = fresh_address();
+}
+
+u64 History::fresh_address() {
     unsigned id = static_cast<unsigned>(m_random.below(address_count));
+    if (calm()) // two pages a table, two tables a level: few enough to stay mapped
+        id &= 0b000000001011U | (m_random.one_in(4) ? 0b001001000000U : 0);
     // More often where the first tables are.
     if (!m_random.one_in(3)) {
         id = static_cast<unsigned>(m_random.below(digits));
@@ -36,9 +42,7 @@ u64 History::random_address() {
         if (m_random.one_in(8)) id = (id & ~0x1c0U) | self_digit << 6;
         if (m_random.one_in(8)) id = (id & ~0x38U) | self_digit << 3;
     }
-    const u64 va = address_of(id);
-    m_recent[m_random.below(16)] = va;
-    return va;
+    return address_of(id);
 }
 
 /// Where an access may go: by the tables as they are, or by older translations.

@@ -11,6 +11,14 @@ constexpr u64 table_rights = bit_p | bit_w | bit_u;
 } // namespace
 
 u64 History::table_frame() {
+    if (calm()) // one that is not in use, if possible: its entries are not those of a table
+        for (unsigned tries = 0; tries < 8; ++tries) {
+            const unsigned n = static_cast<unsigned>(m_random.below(frames));
+            u64 present = 0;
+            for (unsigned s = 1; s <= digits; ++s)
+                present += m_model.word(n, s) & bit_p;
+            if (present == 0 && !m_is_root[n]) return frame_address(n);
+        }
     return frame_address(static_cast<unsigned>(m_random.one_in(12) ? m_random.below(frames)
                                                                    : m_random.below(table_frames)));
 }
@@ -207,6 +215,37 @@ void History::build() {
     m_model.start();
 }
 
+/// Begins a calm period: two roots that share all they have, two tables below them, and nothing
+/// else.
+void History::build_calm() {
+    const unsigned root = m_model.root();
+    unsigned spare[3], count = 0;
+    for (unsigned n = 0; n < frames; ++n) {
+        u64* const frame = at_physical(frame_address(n));
+        m_is_root[n] = n == root;
+        if (n != root && count < 3) spare[count++] = n;
+        for (unsigned s = 1; s < table_slots; ++s) {
+            const bool code = s == home_slot || s == 511;
+            if (frame[s] != 0 && !code) frame[s] = 0;
+        }
+        frame[home_slot] = code_word(static_cast<u32>(frame_address(n) / page_size));
+        frame[511] = crossing_head(n + 0x1000);
+        if (n != root) frame[0] = crossing_tail(n);
+    }
+    const unsigned other = spare[2];
+    m_is_root[other] = true;
+    at_physical(frame_address(other))[0] = fixed_root_entry();
+    for (const unsigned r : {root, other})
+        for (unsigned i = 0; i < 2; ++i)
+            at_physical(frame_address(r))[top_index[i]] = frame_address(spare[i]) | table_rights;
+    m_model.start();
+    flush_everything();
+    for (u64& va : m_recent)
+        va = fresh_address();
+    m_focus = m_recent[0];
+    remember("calm");
+}
+
 /// Makes an address map something, with all rights above the last level.
 void History::repair(u64 va) {
     for (;;) {
@@ -261,6 +300,32 @@ void History::edit_walk() {
     set_entry(pa, value);
     if (m_random.one_in(2)) flush(va);
     if (m_random.one_in(2)) m_recent[m_random.below(16)] = va;
+}
+
+/// What an operating system does to one page: maps, unmaps, protects, ages it, and flushes it.
+void History::edit_leaf() {
+    const u64 va = random_address();
+    const Path path = m_model.walk(va);
+    if (!path.complete) return repair(va);
+    const u64 pa = path.table[path.lowest] + 8 * index_of(va, path.lowest);
+    if (frame_number(pa) < 0) return;
+    u64 value = path.entry[path.lowest];
+    switch (m_random.below(8)) {
+    case 0: value = path.lowest == 1 ? random_leaf() : random_large(path.lowest); break;
+    case 1: value &= ~bit_p; break;
+    case 2: value ^= bit_w; break;
+    case 3: value ^= bit_u; break;
+    case 4: value &= ~bit_a; break;
+    case 5: value &= ~bit_d; break;
+    case 6: value ^= bit_g; break;
+    default: value ^= bit_xd; break;
+    }
+    set_entry(pa, value);
+    if (m_random.one_in(3)) return;
+    ++m_counts.flushes;
+    remember("INVLPG", va);
+    invlpg(va);
+    m_model.flush_page(m_model.pcid(), va, true);
 }
 
 /// Writes up to 64 bytes anywhere in the memory under test, with any alignment, also across frames.

@@ -42,8 +42,22 @@ void History::run(u64 steps) {
 
 void History::step() {
     if (m_model.crowded()) flush_everything();
+    if (m_step % (2 * period) == period) build_calm();
     const u64 n = m_random.below(128);
-    if (n < 4)
+    if (calm()) {
+        if (n < 2)
+            load_root();
+        else if (n < 3)
+            change_mode();
+        else if (n < 4)
+            flush(random_address());
+        else if (n < 5)
+            edit_walk();
+        else if (n < 40)
+            edit_leaf();
+        else
+            access();
+    } else if (n < 4)
         load_root();
     else if (n < 6)
         change_mode();

@@ -45,6 +45,12 @@ class History {
 public:
     History(Model& model, u64 seed) : m_model(model), m_random(seed), m_seed(seed) {}
 
+    /// In a calm period edits are those of an operating system, mostly to the last level of tables
+    /// with one parent, and are followed by INVLPG: so that what a monitor does for one page has to
+    /// be right. Otherwise anything may happen, and much is forgotten with every flush.
+    static constexpr u64 period = 4000; ///< steps; periods alternate
+    [[nodiscard]] bool calm() const { return m_step / period % 2 == 1; }
+
     /// Does not return when something is not as the architecture has it: it reports and powers off.
     void run(u64 steps);
     [[nodiscard]] const Counts& counts() const { return m_counts; }
@@ -61,9 +67,11 @@ private:
 
     // edits.cpp
     void build();
+    void build_calm();
     void edit_walk();
     void repair(u64 va);
     void edit_raw();
+    void edit_leaf();
     void split_or_merge();
     void reuse();
     void set_entry(u64 pa, u64 value);
@@ -82,7 +90,8 @@ private:
         u64 frame[24]; ///< candidates for where it may go
         unsigned frame_count = 0;
     };
-    [[nodiscard]] u64 random_address();
+    [[nodiscard]] u64 random_address(); ///< often one used before
+    [[nodiscard]] u64 fresh_address();
     void access();
     void access_bad_address();
     void collect(Piece& piece, Access access) const;
@@ -103,7 +112,7 @@ private:
         const char* what;
         u64 step, a, b, c;
     };
-    static constexpr unsigned event_count = 32;
+    static constexpr unsigned event_count = 48;
 
     Model& m_model;
     Random m_random;

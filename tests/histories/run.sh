@@ -1,12 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Runs random page-table histories: run.sh GNOMON GUEST STEPS [OPTION...]
-# STEPS: of each history. GNOMON_SEED is the first seed (default 1), GNOMON_CASES the number of histories (default 8).
+# Runs random page-table histories: run.sh GNOMON GUEST COUNT STEPS [OPTION...]
+# COUNT histories of STEPS steps each. GNOMON_SEED is the first seed (default 1); GNOMON_CASES replaces COUNT.
 # OPTION: more of `gnomon run`, such as --check-shadow 1.
 set -u
-gnomon=$1 guest=$2 steps=$3
-shift 3
-seed=${GNOMON_SEED:-1} count=${GNOMON_CASES:-8}
+gnomon=$1 guest=$2 count=${GNOMON_CASES:-$3} steps=$4
+shift 4
+seed=${GNOMON_SEED:-1}
 scratch=$(mktemp -d) || exit 1
 trap 'rm -rf "$scratch"' EXIT
 total=0
