@@ -557,6 +557,22 @@ TEST_F(ShadowMmuTest, ReclaimKeepsTheActiveRootAndStaysCorrect) {
     EXPECT_TRUE(cpu().tlb().empty());
 }
 
+// One exit an access, however often room has to be made for a table: what is above it stays.
+TEST_F(ShadowMmuTest, ReclaimSparesThePathThatIsBeingFilled) {
+    start({.arena_bytes = ShadowTables::min_tables * page_size, .prefetch = 0});
+    for (u64 i = 0; i < 60; ++i) {
+        const u64 table = 0x80000 + i * page_size;
+        poke(table, 0, data | g_page | g::user);
+        poke(l2, 100 + i, table | g_table);
+        const u64 exits = cpu().exits;
+        expect_done(Gva((100 + i) << 21), user_read, data);
+        EXPECT_EQ(cpu().exits - exits, 1u) << "table " << i;
+        const StrictReport report = bench().check();
+        EXPECT_TRUE(report.ok()) << report.text();
+    }
+    EXPECT_GT(mmu().statistics().tables_reclaimed, 20u);
+}
+
 TEST_F(ShadowMmuTest, MonitorPagesHaveTheirOwnRoot) {
     start();
     const Gva at(0xffff800000001000);
