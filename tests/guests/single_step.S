@@ -381,10 +381,21 @@ privilege:
         WRITE_MSR 0xc0000082, syscall_return
         ENTER_USER user_syscall, rflags=0x102
         EXPECT_FAULT 0x80, NO_ERROR_CODE, user_syscall_end+USER
-        // SYSRET loads TF; the trap is behind the next instruction, MOV.
-        CHECK_EQ "events", [log_count], 2
-        lea rax, [user_syscall_2 + USER]
+        // SYSRET loads TF and, unlike IRET, traps at once, as if the SYSCALL had completed just now. Then comes MOV.
+        CHECK_EQ "events", [log_count], 3
+        lea rax, [user_syscall_1 + USER]
         CHECK_EQ "first", [log+8], rax
+        lea rax, [user_syscall_2 + USER]
+        CHECK_EQ "second", [log+32], rax
+        CASE "SYSRET under TF that clears it: no trap"
+        mov qword ptr [stop_after], 99
+        mov ecx, offset user_steps + USER
+        mov r11d, 2
+        push 0x102
+        popfq
+        sysretq
+        EXPECT_FAULT 0x80, NO_ERROR_CODE, user_steps_end+USER
+        CHECK_EQ "events", [log_count], 1
         CASE "SYSCALL without FMASK.TF: a trap at the entry"
         WRITE_MSR 0xc0000084, 0
         ENTER_USER user_syscall, rflags=0x102
@@ -403,6 +414,7 @@ user_steps_2:
 user_steps_end:
 user_syscall:
         syscall
+user_syscall_1:
         mov eax, 1
 user_syscall_2:
         int 0x80

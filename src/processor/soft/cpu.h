@@ -187,8 +187,9 @@ struct Cpu {
     u64 fault_host_pc = 0; ///< host address of an instruction that raised a host signal
     int fault_signal = 0;
     u8 fault_vector = 0;          ///< the exception that it was, as the host's kernel says
-    bool entered_handler = false; ///< by INT n, SYSCALL or SYSENTER: single-stepping goes by new TF
     bool mid_repeat = false;      ///< a string instruction has stopped between two of its turns
+    bool steps_by_new_tf = false; ///< INT n, SYSCALL, SYSENTER, SYSRET: whether a single-step trap
+                                  ///< follows is told by TF after the instruction
     bool traps_held = false; ///< MOV SS or POP SS: its debug traps come after the next instruction
     u64 watch_hits = 0;      ///< DR6 bits of the data breakpoints that the current instruction met
     bool code_changed = false; ///< translations were dropped during the current instruction

@@ -171,7 +171,7 @@ HelperResult deliver_event(Cpu& cpu) {
 }
 
 HelperResult deliver_software_interrupt(Cpu& cpu, const Instruction& insn, u8 vector) {
-    cpu.entered_handler = true;
+    cpu.steps_by_new_tf = true;
     return deliver(cpu, {.vector = vector,
                          .checks_gate_dpl = true,
                          .has_error_code = false,
@@ -207,7 +207,7 @@ HelperResult int_n(Cpu& cpu, const Instruction& insn) {
         return result;
     }
     // INT1 stands for hardware's #DB: no check of the gate's DPL, and EXT is set.
-    cpu.entered_handler = true;
+    cpu.steps_by_new_tf = true;
     return deliver(cpu, {.vector = vector,
                          .checks_gate_dpl = false,
                          .has_error_code = false,

@@ -525,7 +525,7 @@ Exit SoftProcessor::enter() {
         const u64 held_traps = std::exchange(cb.held_debug_traps, 0);
         const bool hook_armed = cb.execution_hook_armed;
         cpu.watch_hits = held_traps;
-        cpu.entered_handler = false;
+        cpu.steps_by_new_tf = false;
         cpu.traps_held = false;
         cpu.mid_repeat = false;
         ++cpu.statistics.dispatches;
@@ -582,9 +582,10 @@ Exit SoftProcessor::enter() {
             cb.held_debug_traps = cpu.watch_hits;
             continue;
         }
-        // A completed instruction under TF traps, unless TF was cleared by an entry into a handler.
-        const bool single_step = trap && !cb.monitor_mode &&
-                                 (!cpu.entered_handler || (cb.state.rflags & rflags::tf) != 0);
+        // A completed instruction under TF traps; one that goes to or comes from a kernel is asked
+        // about TF as it leaves it.
+        const bool stepped = cpu.steps_by_new_tf ? (cb.state.rflags & rflags::tf) != 0 : trap;
+        const bool single_step = stepped && !cb.monitor_mode;
         if (single_step || cpu.watch_hits != 0)
             raise_debug_trap(cpu.watch_hits | (single_step ? step_bit : 0));
     }

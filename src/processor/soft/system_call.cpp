@@ -19,7 +19,7 @@ u16 selector_from(u64 value, u16 offset) { return static_cast<u16>((value & 0xff
 HelperResult enter_kernel(Cpu& cpu, u64 vector) {
     ControlBlock& cb = cpu.cb;
     cb.state.rip = vector;
-    cpu.entered_handler = true;
+    cpu.steps_by_new_tf = true;
     if (cb.monitor_root != 0 && Gva(vector) >= cb.monitor_mode_begin &&
         Gva(vector) < cb.monitor_mode_end) {
         cb.monitor_mode = true;
@@ -63,6 +63,8 @@ HelperResult sysret(Cpu& cpu, const Instruction& insn) {
         flat_code(selector_from(selectors, to_code64 ? 16 : 0) | 3, 3, to_code64);
     state.segment[seg_ss] = flat_stack(selector_from(selectors, 8) | 3, 3);
     state.rip = target;
+    // Unlike IRET, a return that sets TF traps at once, as if the SYSCALL had just completed.
+    cpu.steps_by_new_tf = true;
     return HelperResult::dispatch;
 }
 
