@@ -39,6 +39,31 @@ size_t utf8_length(std::string_view bytes) {
     return 0;
 }
 
+/// Whether a terminal might obey the character instead of showing it: C1 controls, and what
+/// reorders text (Unicode's bidirectional controls) or ends lines.
+bool is_control(char32_t c) {
+    return (c >= 0x80 && c < 0xa0) || c == 0x61c || c == 0x200e || c == 0x200f ||
+           (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+}
+
+/// The character of a well-formed sequence of `length` bytes.
+char32_t utf8_character(std::string_view bytes, size_t length) {
+    auto c = static_cast<char32_t>(static_cast<unsigned char>(bytes[0]) & (0xff >> (length + 1)));
+    for (size_t i = 1; i < length; ++i)
+        c = c << 6 | (static_cast<unsigned char>(bytes[i]) & 0x3f);
+    return c;
+}
+
+void append_json_code(Text& out, unsigned c) {
+    const char text[] = {'\\',
+                         'u',
+                         hex_digits[c >> 12],
+                         hex_digits[c >> 8 & 15],
+                         hex_digits[c >> 4 & 15],
+                         hex_digits[c & 15]};
+    out.append(text, text + sizeof text);
+}
+
 } // namespace
 
 void append_escaped(Text& out, std::string_view bytes) {
@@ -99,11 +124,13 @@ void append_json(Text& out, std::string_view bytes) {
             if (is_plain(c)) {
                 out.push_back(static_cast<char>(c));
             } else if (const size_t length = c < 0x80 ? 0 : utf8_length(bytes); length != 0) {
-                out.append(bytes.data(), bytes.data() + length);
                 used = length;
+                if (const char32_t wide = utf8_character(bytes, length); is_control(wide))
+                    append_json_code(out, static_cast<unsigned>(wide));
+                else
+                    out.append(bytes.data(), bytes.data() + length);
             } else {
-                const char text[] = {'\\', 'u', '0', '0', hex_digits[c >> 4], hex_digits[c & 15]};
-                out.append(text, text + sizeof text);
+                append_json_code(out, c);
             }
         }
         bytes.remove_prefix(used);

@@ -76,7 +76,7 @@ Tracer::Task& Tracer::task_of(const TaskId& id) {
         const auto victim = m_tasks.begin();
         m_counters.lost_returns += victim->second.pending.size();
         for (const Pending& pending : victim->second.pending)
-            if (m_open == pending.serial) interrupt_open_line();
+            report_without_return(victim->second, pending);
         m_tasks.erase(victim);
     }
     Task& task = m_tasks[key];
@@ -87,9 +87,16 @@ Tracer::Task& Tracer::task_of(const TaskId& id) {
 }
 
 void Tracer::forget_oldest(Task& task) {
-    if (m_open == task.pending.front().serial) interrupt_open_line();
+    report_without_return(task, task.pending.front());
     task.pending.erase(task.pending.begin());
     ++m_counters.lost_returns;
+}
+
+/// A call whose return nobody will see. As text its line is there already; as JSON it has none yet.
+void Tracer::report_without_return(const Task& task, const Pending& pending) {
+    if (m_open == pending.serial) interrupt_open_line();
+    if (pending.shown && m_options.json && !m_error)
+        json_call(task, pending, pending.text, std::nullopt, pending.entered_ns, 0);
 }
 
 // --- lines ---
@@ -558,10 +565,23 @@ void Tracer::write_balance() {
     m_line.push_back('\n');
 }
 
+/// In the order in which they were entered.
+void Tracer::report_calls_in_progress() {
+    std::vector<std::pair<const Task*, const Pending*>> calls;
+    for (const auto& [key, task] : m_tasks)
+        for (const Pending& pending : task.pending)
+            calls.emplace_back(&task, &pending);
+    std::sort(calls.begin(), calls.end(),
+              [](const auto& a, const auto& b) { return a.second->serial < b.second->serial; });
+    for (const auto& [task, pending] : calls)
+        report_without_return(*task, *pending);
+}
+
 Result<> Tracer::finish() {
     if (!m_finished) {
         m_finished = true;
         interrupt_open_line();
+        if (m_options.json) report_calls_in_progress();
         if (!m_options.json && (m_options.summary || m_options.summary_also))
             m_summary.print(m_line);
         write_balance();

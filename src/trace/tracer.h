@@ -88,6 +88,8 @@ private:
 
     Task& task_of(const TaskId& id);
     void forget_oldest(Task& task);
+    void report_without_return(const Task& task, const Pending& pending);
+    void report_calls_in_progress();
     Pending take(Task& task, const SyscallExit& event);
     void start(Pending& pending, const SyscallEnter& event, MemoryReader& memory);
     void unpack_ipc(Pending& pending);

@@ -46,6 +46,12 @@ TEST(Escape, Json) {
     EXPECT_EQ(with(append_json, "\xc0\x80"), R"("\u00c0\u0080")") << "overlong";
     EXPECT_EQ(with(append_json, "\xed\xa0\x80"), R"("\u00ed\u00a0\u0080")") << "surrogate";
     EXPECT_EQ(with(append_json, "\x7f"), R"("\u007f")");
+    // What a terminal obeys, or a reader is misled by: C1 controls (CSI), line ends, reordering.
+    EXPECT_EQ(with(append_json, "\xc2\x9b"
+                                "31m"),
+              R"("\u009b31m")");
+    EXPECT_EQ(with(append_json, "\xe2\x80\xa8\xe2\x80\xae"), R"("\u2028\u202e")");
+    EXPECT_EQ(with(append_json, "\xe2\x81\xa6\xe2\x81\xaa"), "\"\\u2066\xe2\x81\xaa\"");
 }
 
 } // namespace

@@ -91,6 +91,29 @@ TEST(Json, EventsThatAreNoCalls) {
     EXPECT_THAT(b.text(), HasSubstr(R"("balanced":true})"));
 }
 
+// Text has their lines when they are entered; an object comes with the return, or when there will
+// be none.
+TEST(Json, CallsWithoutAReturnAreReportedTooOnce) {
+    Bench b(json());
+    b.tracer.on_enter(enter(task(1), "getpid"), b.memory); // its return is lost
+    b.tracer.on_enter(enter(task(1), "getppid"), b.memory);
+    b.tracer.on_enter(enter(task(2), "pause"), b.memory);
+    b.tracer.on_exit(leave(task(1), "getppid", 7), b.memory);
+    b.tracer.on_enter(enter(task(3), "gettid"), b.memory);
+    ASSERT_TRUE(b.tracer.finish());
+    const std::string text = b.text();
+    std::vector<std::string> seen;
+    for (size_t at = 0, end = 0; (end = text.find('\n', at)) != std::string::npos; at = end + 1) {
+        const std::string line = text.substr(at, end - at);
+        for (const char* name : {"getpid", "getppid", "pause", "gettid", "trace_ended"})
+            if (line.find(fmt::format(R"("eventName":"{}")", name)) != std::string::npos)
+                seen.emplace_back(name);
+        if (line.find(R"("returnValue":null)") != std::string::npos) seen.back() += '?';
+    }
+    EXPECT_EQ(seen,
+              (std::vector<std::string>{"getpid?", "getppid", "pause?", "gettid?", "trace_ended"}));
+}
+
 TEST(Json, WithoutKernelKnowledge) {
     Bench b(json());
     TaskId unknown;
