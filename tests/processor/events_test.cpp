@@ -421,6 +421,23 @@ TEST(ProcessorEvents, SoftwareInterruptExitsBehindItsDeliveryWhereAsked) {
     EXPECT_EQ(g.exits(ExitReason::software_interrupt_delivered), 1U);
 }
 
+// RF is in the frame of an INT n only if it was set for the INT itself.
+TEST(ProcessorEvents, ResumeFlagCoversOneInstruction) {
+    for (const bool nop : {false, true}) {
+        Guest g;
+        g.set_gate(0x55, place::stubs + 16 * 0x55, 3);
+        g.assemble(place::user_code, [&](Code& c) {
+            if (nop) c.nop();
+            c.db(0xcd), c.db(0x55);
+        });
+        g.start_user();
+        g.state().rflags |= rf::rf;
+        const Stop stop = g.run();
+        ASSERT_EQ(stop.vector, 0x55) << stop.text();
+        EXPECT_EQ((stop.rflags & rf::rf) != 0, !nop);
+    }
+}
+
 // Breakpoints that MOV SS meets wait for the next instruction, also if that one has to be begun
 // twice, and are not lost if it leaves the processor.
 TEST(ProcessorEvents, TrapsHeldByMovSsSurviveARestart) {

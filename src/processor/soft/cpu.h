@@ -181,6 +181,7 @@ struct Cpu {
     u64 next_host = 0;     ///< host address at which translated code goes on after C++
     u64 next_r13 = 0,
         next_r14 = 0;     ///< its scratch registers there: page offset and host page of an access
+    u64 run_rip = 0;      ///< of the first instruction since translated code was entered
     u64 resume_rip = 0;   ///< set by stubs that leave translated code
     void* site = nullptr; ///< what the stub that left wants done (LinkSite, BranchSite)
     u32 guest_mxcsr = 0x1f80, host_mxcsr = 0x1f80;

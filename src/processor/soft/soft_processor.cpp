@@ -168,6 +168,8 @@ int SoftProcessor::on_helper(Cpu* cpu, u64, void* site_pointer) {
     s.rip = cpu->page_base + site.instruction.page_offset;
     if (!site.instruction.code64) s.rip &= 0xffffffff;
     merge_flags(*cpu);
+    // RF covers one instruction, and is cleared for good when this run ends.
+    if (s.rip != cpu->run_rip) s.rflags &= ~rflags::rf;
     cpu->pending.kind = Pending::Kind::none;
     cpu->code_changed = false;
     cpu->mmio_taken = 0;
@@ -520,6 +522,7 @@ Exit SoftProcessor::enter() {
         const bool trap = (cb.state.rflags & rflags::tf) != 0;
         const bool resumed = (cb.state.rflags & rflags::rf) != 0, had_io_data = cb.io_data_valid;
         const u64 rip = cb.state.rip;
+        cpu.run_rip = rip;
         cpu.single_step_once = false;
         cb.interrupt_shadow = false;
         const u64 held_traps = std::exchange(cb.held_debug_traps, 0);
