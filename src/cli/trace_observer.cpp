@@ -100,10 +100,13 @@ public:
                  const monitor::UserMemory& memory) override {
         trace::SyscallEnter event;
         event.task = task_id(entry.caller);
-        event.abi = entry.abi == monitor::SystemCallAbi::i386      ? trace::Abi::i386
-                    : (entry.number & trace::x32_syscall_bit) != 0 ? trace::Abi::x32
-                                                                   : trace::Abi::x86_64;
-        event.number = entry.number;
+        // The kernel takes the low half of RAX for a signed number.
+        const auto number = static_cast<i32>(entry.number);
+        event.abi = entry.abi == monitor::SystemCallAbi::i386 ? trace::Abi::i386
+                    : number >= 0 && (entry.number & trace::x32_syscall_bit) != 0
+                        ? trace::Abi::x32
+                        : trace::Abi::x86_64;
+        event.number = static_cast<u64>(i64{number});
         event.args = entry.args;
         event.timestamp_ns = epoch(entry.time_ns);
         event.user_ip = entry.user_ip;
@@ -173,6 +176,11 @@ public:
         event.timestamp_ns = epoch(exit.time_ns);
         event.cpu = exit.cpu;
         m_tracer.on_task_exited(event);
+    }
+
+    void executing(const monitor::Caller& caller, const monitor::UserMemory& memory) override {
+        Reader reader(memory);
+        m_tracer.on_exec(task_id(caller), reader);
     }
 
     void knowledge_missing(const std::string& why) override {

@@ -19,7 +19,7 @@ namespace {
 constexpr u32 msr_sysenter_eip = 0x176, msr_lstar = 0xc0000082, msr_cstar = 0xc0000083;
 constexpr unsigned int80_vector = 0x80;
 
-enum Hook : unsigned { hook_return, hook_exit, hook_signal };
+enum Hook : unsigned { hook_return, hook_exit, hook_signal, hook_exec };
 
 } // namespace
 
@@ -153,6 +153,10 @@ void Interposer::learn_kernel(u64 lstar) {
             m_block.execution_hook[hook_exit] = *do_exit + m_slide;
         if (const auto done = m_info->kallsyms->lookup("signal_setup_done"))
             m_block.execution_hook[hook_signal] = *done + m_slide;
+        // Called so since 5.8.
+        auto exec = m_info->kallsyms->lookup("begin_new_exec");
+        if (!exec) exec = m_info->kallsyms->lookup("flush_old_exec");
+        if (exec) m_block.execution_hook[hook_exec] = *exec + m_slide;
     }
 }
 
@@ -318,6 +322,11 @@ void Interposer::on_execution_hook(const processor::Exit& exit) {
         m_observer.task_exited(e);
         return;
     }
+    case hook_exec:
+        m_observer.executing(
+            caller(gs_base),
+            linux_::PageTableReader(m_memory, s.cr3, linux_::PageTableReader::Access::user));
+        return;
     case hook_signal: {
         // signal_setup_done(failed, ksig, stepping): struct ksignal { k_sigaction ka;
         // kernel_siginfo info; int sig; }

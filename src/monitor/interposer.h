@@ -89,6 +89,12 @@ public:
     virtual void returned(const SystemCallReturn& exit, const UserMemory& memory) = 0;
     virtual void signal(const SignalDelivery& delivery) = 0;
     virtual void task_exited(const TaskExit& exit) = 0;
+    /// The kernel has read what execve was asked and is about to replace the caller's program:
+    /// `memory` is the old program's for the last time.
+    virtual void executing(const Caller& caller, const UserMemory& memory) {
+        static_cast<void>(caller);
+        static_cast<void>(memory);
+    }
     /// Said once, when the kernel's image could not tell who runs: names go missing, calls do not.
     virtual void knowledge_missing(const std::string& why) = 0;
 };

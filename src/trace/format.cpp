@@ -161,6 +161,7 @@ const char* type_name(ArgKind kind) {
     case ArgKind::unsigned_decimal: return "unsigned int";
     case ArgKind::long_decimal: return "long";
     case ArgKind::size:
+    case ArgKind::hex:
     case ArgKind::flags_long: return "unsigned long";
     case ArgKind::octal:
     case ArgKind::mode: return "mode_t";
@@ -175,7 +176,6 @@ const char* type_name(ArgKind kind) {
     case ArgKind::in: return "const struct*";
     case ArgKind::out:
     case ArgKind::in_out: return "struct*";
-    case ArgKind::hex:
     case ArgKind::pointer:
     case ArgKind::buffer_out:
     case ArgKind::hex_buffer_out: return "void*";

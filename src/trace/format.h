@@ -134,8 +134,12 @@ public:
 
     // Memory.
     [[nodiscard]] bool read(u64 address, std::span<std::byte> bytes) {
-        return bytes.size() == 0 || m_memory.read(address, bytes);
+        if (bytes.size() == 0 || m_memory.read(address, bytes)) return true;
+        m_missed = true;
+        return false;
     }
+    /// Whether something could not be read: then it is printed as an address.
+    [[nodiscard]] bool missed() const { return m_missed; }
     template <class T>
     requires std::is_trivially_copyable_v<T>
     [[nodiscard]] bool read_object(u64 address, T& object) {
@@ -219,6 +223,7 @@ private:
     ArgumentLog* m_log;
     bool m_entering = true;
     bool m_failed = false;
+    bool m_missed = false;
     i64 m_result = 0;
     ResultKind m_result_kind = ResultKind::decimal;
     Text m_remark;

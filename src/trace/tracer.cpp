@@ -41,6 +41,12 @@ const char* abi_name(Abi abi) {
     return "";
 }
 
+/// The memory of a task that is gone.
+class NoMemory final : public MemoryReader {
+public:
+    [[nodiscard]] bool read(u64, std::span<std::byte>) override { return false; }
+};
+
 void append_signal(Text& out, u32 number) {
     if (const std::string_view name = signal_name(number); !name.empty()) {
         append(out, "SIG");
@@ -234,7 +240,6 @@ void Tracer::start(Pending& pending, const SyscallEnter& event, MemoryReader& me
     state.args = event.args;
     state.user_sp = event.user_sp;
     if (event.abi == Abi::i386) {
-        state.number = static_cast<u32>(state.number);
         for (u64& arg : state.args)
             arg = static_cast<u32>(arg);
     }
@@ -244,6 +249,19 @@ void Tracer::start(Pending& pending, const SyscallEnter& event, MemoryReader& me
     }
     if (event.abi == Abi::i386 && pending.name == "socketcall") unpack_socketcall(pending, memory);
     if (event.abi == Abi::i386 && pending.name == "ipc") unpack_ipc(pending);
+}
+
+bool Tracer::format_entry(Text& out, Pending& pending, MemoryReader& memory, bool may_defer) {
+    const size_t begin = out.size();
+    const CallState before = pending.state;
+    CallFormatter formatter(out, memory, pending.state, m_options.string_limit,
+                            m_options.json ? &pending.log : nullptr);
+    formatter.enter();
+    if (!may_defer || !formatter.missed()) return true;
+    out.resize(begin);
+    pending.state = before;
+    pending.log = {};
+    return false;
 }
 
 void Tracer::on_enter(const SyscallEnter& event, MemoryReader& memory) {
@@ -268,9 +286,7 @@ void Tracer::on_enter(const SyscallEnter& event, MemoryReader& memory) {
     if (pending.shown && !m_error) {
         if (m_options.json) {
             Text text;
-            CallFormatter formatter(text, memory, pending.state, m_options.string_limit,
-                                    &pending.log);
-            formatter.enter();
+            pending.deferred = !format_entry(text, pending, memory, true);
             pending.text.assign(text.data(), text.size());
         } else if (lines()) {
             begin_line(task.id, event.timestamp_ns);
@@ -281,8 +297,7 @@ void Tracer::on_enter(const SyscallEnter& event, MemoryReader& memory) {
                 append_restart(m_line, task);
                 pending.state.finished = true;
             } else {
-                CallFormatter formatter(m_line, memory, pending.state, m_options.string_limit);
-                formatter.enter();
+                pending.deferred = !format_entry(m_line, pending, memory, true);
             }
             m_column += m_line.size() - begin;
             m_open = pending.serial;
@@ -314,15 +329,67 @@ Tracer::Pending Tracer::take(Task& task, const SyscallExit& event) {
     return pending;
 }
 
+void Tracer::on_exec(const TaskId& id, MemoryReader& memory) {
+    if (!id.known) return;
+    Task& task = task_of(id);
+    if (id.pid != id.tgid && !task.pending.empty())
+        m_executing[id.tgid] = {{id.key, id.generation}, id.pid};
+    for (Pending& pending : task.pending) {
+        if (!pending.deferred) continue;
+        Text text;
+        format_entry(text, pending, memory, false);
+        pending.text.assign(text.data(), text.size());
+        pending.deferred = false;
+    }
+}
+
+Tracer::Task& Tracer::survivor(const TaskId& id) {
+    const auto executing = m_executing.find(id.tgid);
+    if (executing == m_executing.end() || executing->second.key.key != id.key) return task_of(id);
+    const auto [before, thread] = executing->second;
+    m_executing.erase(executing);
+    const auto old = m_tasks.find(before);
+    if (old == m_tasks.end() || id.pid == thread) return task_of(id); // the execve failed early
+    Task moved = std::move(old->second);
+    m_tasks.erase(old);
+    Task& task = task_of(id);
+    task.pending = std::move(moved.pending);
+    task.last_call = moved.last_call;
+    if (m_error) return task;
+    if (m_options.json) {
+        JsonWriter json(m_line);
+        json.begin_object();
+        write_event_head(json, id, m_last_event_ns, 0, "task_superseded");
+        json.begin_array("args");
+        json.begin_element();
+        json.string("name", "thread");
+        json.string("type", "pid_t");
+        json.number("value", thread);
+        json.end_object();
+        json.end_array();
+        json.end_object();
+        m_line.push_back('\n');
+        emit();
+    } else if (lines()) {
+        begin_line(id, m_last_event_ns);
+        fmt::format_to(fmt::appender(m_line), "+++ superseded by execve in pid {} +++\n", thread);
+        emit();
+    }
+    return task;
+}
+
 void Tracer::on_exit(const SyscallExit& event, MemoryReader& memory) {
-    if (event.child_return) {
+    // Threads that are known by their CR3 alone share their parent's calls.
+    if (event.child_return && !event.task.known) {
         ++m_counters.child_returns;
         static_cast<void>(task_of(event.task));
         return;
     }
-    Task& task = task_of(event.task);
+    m_last_event_ns = event.timestamp_ns;
+    Task& task = survivor(event.task);
     if (task.pending.empty()) {
-        if (event.result == 0 && is_parent_of_two(name_of(event.abi, event.number)))
+        if (event.child_return ||
+            (event.result == 0 && is_parent_of_two(name_of(event.abi, event.number))))
             ++m_counters.child_returns;
         else
             ++m_counters.unmatched_returns;
@@ -345,6 +412,11 @@ void Tracer::on_exit(const SyscallExit& event, MemoryReader& memory) {
     }
     if (m_options.json) {
         Text text;
+        if (pending.deferred) {
+            format_entry(text, pending, memory, false);
+            pending.text.assign(text.data(), text.size());
+            text.clear();
+        }
         pending.log.base = pending.text.size();
         CallFormatter formatter(text, memory, pending.state, m_options.string_limit, &pending.log);
         formatter.exit(result);
@@ -362,6 +434,8 @@ void Tracer::on_exit(const SyscallExit& event, MemoryReader& memory) {
         m_column += m_line.size() - begin;
     }
     const size_t begin = m_line.size();
+    append(m_line, pending.text);
+    if (pending.deferred) format_entry(m_line, pending, memory, false);
     CallFormatter formatter(m_line, memory, pending.state, m_options.string_limit);
     formatter.exit(result);
     m_column += m_line.size() - begin;
@@ -375,8 +449,15 @@ void Tracer::abandon(Task& task, Pending& pending, u64 timestamp_ns) {
     if (m_options.summary || m_options.summary_also)
         m_summary.add_unreturned(pending.name.empty() ? std::string_view("syscall_???")
                                                       : pending.name);
-    if (m_options.json)
+    if (m_options.json) {
+        if (pending.deferred) {
+            NoMemory none;
+            Text text;
+            format_entry(text, pending, none, false);
+            pending.text.assign(text.data(), text.size());
+        }
         return json_call(task, pending, pending.text, std::nullopt, timestamp_ns, 0);
+    }
     if (!lines()) return;
     if (m_open != pending.serial) {
         begin_line(task.id, timestamp_ns);
@@ -386,6 +467,13 @@ void Tracer::abandon(Task& task, Pending& pending, u64 timestamp_ns) {
         append(m_line, " resumed>");
         m_column += m_line.size() - begin;
     }
+    const size_t entry = m_line.size();
+    append(m_line, pending.text);
+    if (pending.deferred) {
+        NoMemory none;
+        format_entry(m_line, pending, none, false);
+    }
+    m_column += m_line.size() - entry;
     if (!pending.state.finished) {
         // The arguments that the call would have filled never came.
         append(m_line, " <unfinished ...>");
@@ -433,7 +521,8 @@ void Tracer::on_signal(const SignalDelivered& event) {
 }
 
 void Tracer::on_task_exited(const TaskExited& event) {
-    Task& task = task_of(event.task);
+    m_last_event_ns = event.timestamp_ns;
+    Task& task = survivor(event.task);
     while (!task.pending.empty()) {
         ++m_counters.never_return;
         abandon(task, task.pending.back(), event.timestamp_ns);
@@ -442,7 +531,11 @@ void Tracer::on_task_exited(const TaskExited& event) {
     const auto status = static_cast<u32>(event.exit_code);
     const u32 signal = status & 0x7f;
     const bool dumped = (status & 0x80) != 0;
-    if (!m_error && m_options.json) {
+    // Another thread's execve ends the first thread and goes on under its number: that line says
+    // so.
+    const bool superseded = event.task.known && event.task.pid == event.task.tgid &&
+                            m_executing.contains(event.task.tgid);
+    if (!m_error && m_options.json && !superseded) {
         JsonWriter json(m_line);
         json.begin_object();
         write_event_head(json, task.id, event.timestamp_ns, event.cpu, "task_exited");
@@ -469,7 +562,7 @@ void Tracer::on_task_exited(const TaskExited& event) {
         json.end_object();
         m_line.push_back('\n');
         emit();
-    } else if (!m_error && lines()) {
+    } else if (!m_error && lines() && !superseded) {
         begin_line(task.id, event.timestamp_ns);
         if (signal == 0) {
             fmt::format_to(fmt::appender(m_line), "+++ exited with {} +++\n", status >> 8 & 0xff);

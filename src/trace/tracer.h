@@ -47,6 +47,9 @@ public:
 
     void on_enter(const SyscallEnter& event, MemoryReader& memory);
     void on_exit(const SyscallExit& event, MemoryReader& memory);
+    /// The kernel is about to replace the task's program: `memory` is the old one's for the last
+    /// time, and what execve was asked has been read by the kernel, so it is there.
+    void on_exec(const TaskId& task, MemoryReader& memory);
     void on_signal(const SignalDelivered& event);
     void on_task_exited(const TaskExited& event);
 
@@ -77,8 +80,15 @@ private:
         u64 serial = 0;
         u64 entered_ns = 0;
         bool shown = false;
-        std::string text; ///< JSON only: the arguments so far
+        /// What the arguments point to was absent when the call was made: pages that nobody had
+        /// touched yet. The kernel brings them in, so all is printed when the call returns.
+        bool deferred = false;
+        std::string text; ///< JSON only, and what on_exec read: the arguments so far
         ArgumentLog log;
+    };
+    struct Executing {
+        Key key;
+        i32 pid = 0; ///< the thread's, before
     };
     struct Task {
         TaskId id;
@@ -87,6 +97,10 @@ private:
     };
 
     Task& task_of(const TaskId& id);
+    /// The task, which may have become another by its execve: see m_executing.
+    Task& survivor(const TaskId& id);
+    /// Prints what the call was asked. @return whether all could be read.
+    bool format_entry(Text& out, Pending& pending, MemoryReader& memory, bool may_defer);
     void forget_oldest(Task& task);
     void report_without_return(const Task& task, const Pending& pending);
     void report_calls_in_progress();
@@ -113,12 +127,16 @@ private:
     Sink& m_sink;
     std::optional<Error> m_error;
     std::unordered_map<Key, Task, KeyHash> m_tasks;
+    /// Threads that are in the middle of an execve, by their process. If they are not its first
+    /// thread, they take that one's number and start time when all others have ended.
+    std::unordered_map<i32, Executing> m_executing;
     Summary m_summary;
     CallCounters m_counters;
     u64 m_serial = 0;
     u64 m_open = 0;      ///< serial of the call whose line is open, 0 for none
     size_t m_column = 0; ///< of the open line, in characters
     u64 m_last_line_ns = 0;
+    u64 m_last_event_ns = 0;
     bool m_finished = false;
     Text m_line; ///< not yet given to the sink
     // The text of the current second, for -t and -tt.

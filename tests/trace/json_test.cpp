@@ -32,7 +32,7 @@ TEST(Json, Call) {
         R"({"timestamp":1000,"processId":57,"threadId":57,"parentProcessId":1,"processName":"sh",)"
         R"("cpu":2,"eventName":"openat","args":[{"name":"dirfd","type":"int","value":"AT_FDCWD"},)"
         R"({"name":"pathname","type":"const char*","value":"/etc/\u00ff\"x"},)"
-        R"({"name":"flags","type":"void*","value":"O_RDONLY|O_CLOEXEC"}],)"
+        R"({"name":"flags","type":"int","value":"O_RDONLY|O_CLOEXEC"}],)"
         R"("returnValue":3,"abi":"x86_64","durationNs":500})"
         "\n");
 }

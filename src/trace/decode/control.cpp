@@ -72,6 +72,15 @@ void sys_reboot(CallFormatter& f) {
     f.finish();
 }
 
+void filter_program(CallFormatter& f, u64 address) {
+    // struct sock_fprog: length (16 bits, padded to a word), address
+    std::array<u64, 2> w{};
+    if (!f.fetch_words(address, w)) return;
+    f.print("{{len={}, filter=", w[0] & 0xffff);
+    f.pointer(w[1]);
+    f.put('}');
+}
+
 void sys_seccomp(CallFormatter& f) {
     if (!f.entering()) return;
     f.print_argument(0);
@@ -83,48 +92,16 @@ void sys_seccomp(CallFormatter& f) {
     f.argument(2);
     const u64 address = f.arg(2);
     if (f.arg32(0) == SECCOMP_SET_MODE_FILTER) {
-        // struct sock_fprog: length (16 bits, padded to a word), address
-        std::array<u64, 2> w{};
-        if (f.fetch_words(address, w)) {
-            f.print("{{len={}, filter=", w[0] & 0xffff);
-            f.pointer(w[1]);
-            f.put('}');
+        filter_program(f, address);
+    } else if (f.arg32(0) == SECCOMP_GET_ACTION_AVAIL) {
+        u32 action = 0;
+        if (f.fetch(address, action)) {
+            f.put('[');
+            f.name(flags::seccomp_action, action);
+            f.put(']');
         }
     } else {
         f.pointer(address);
-    }
-    f.finish();
-}
-
-void sys_ptrace(CallFormatter& f) {
-    if (!f.entering()) return;
-    f.argument(0);
-    f.name(flags::ptrace, f.arg(0));
-    if (f.arg32(0) == PTRACE_TRACEME) return f.finish();
-    f.print_argument(1);
-    switch (f.arg32(0)) {
-    case PTRACE_ATTACH:
-    case PTRACE_INTERRUPT:
-    case PTRACE_KILL:
-    case PTRACE_LISTEN: return f.finish();
-    default: break;
-    }
-    f.argument(2);
-    f.pointer(f.arg(2));
-    switch (f.arg32(0)) {
-    case PTRACE_CONT:
-    case PTRACE_DETACH:
-    case PTRACE_SINGLESTEP:
-    case PTRACE_SYSCALL:
-    case PTRACE_SYSEMU:
-        f.argument(3);
-        f.signal(f.arg32(3));
-        break;
-    case PTRACE_GETREGS:
-    case PTRACE_SETREGS:
-    case PTRACE_GETFPREGS:
-    case PTRACE_SETFPREGS: break;
-    default: f.argument(3); f.pointer(f.arg(3));
     }
     f.finish();
 }

@@ -167,6 +167,8 @@ void sys_ioprio_get(CallFormatter&);
 void sys_membarrier(CallFormatter&);
 void sys_reboot(CallFormatter&);
 void sys_seccomp(CallFormatter&);
+/// Prints struct sock_fprog, a program for seccomp.
+void filter_program(CallFormatter&, u64 address);
 void sys_ptrace(CallFormatter&);
 void sys_kexec_load(CallFormatter&);
 void sys_kcmp(CallFormatter&);

@@ -366,13 +366,13 @@ void statfs(CallFormatter& f, u64 address) {
 }
 
 void statfs64(CallFormatter& f, u64 address) {
-    std::array<std::byte, 64> raw{};
+    std::array<std::byte, 68> raw{}; // without the spare words
     if (!f.fetch(address, raw)) return;
     const std::span<const std::byte> b(raw);
     const std::array<u64, 5> counts{load<u64>(b, 8), load<u64>(b, 16), load<u64>(b, 24),
                                     load<u64>(b, 32), load<u64>(b, 40)};
     statfs_fields(f, load<u32>(b, 0), load<u32>(b, 4), counts, {load<u32>(b, 48), load<u32>(b, 52)},
-                  load<u32>(b, 56), load<u32>(b, 60), 0);
+                  load<u32>(b, 56), load<u32>(b, 60), load<u32>(b, 64));
 }
 
 void int_pair(CallFormatter& f, u64 address) {

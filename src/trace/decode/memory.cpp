@@ -85,6 +85,47 @@ void message_buffer(CallFormatter& f, u64 address, u64 size) {
     f.put('}');
 }
 
+/// struct ipc64_perm: key, uid, gid, cuid, cgid, mode; 48 bytes in all.
+void ipc_permissions(CallFormatter& f, std::span<const std::byte> b) {
+    f.put("uid=");
+    f.id(load<u32>(b, 4));
+    f.put(", gid=");
+    f.id(load<u32>(b, 8));
+    f.put(", mode=");
+    f.octal(load<u32>(b, 20));
+    f.print(", key={}, cuid=", load<u32>(b, 0));
+    f.id(load<u32>(b, 12));
+    f.put(", cgid=");
+    f.id(load<u32>(b, 16));
+}
+
+/// struct shmid64_ds of x86-64.
+void shared_memory_status(CallFormatter& f, u64 address) {
+    std::array<std::byte, 96> raw{};
+    if (!f.fetch(address, raw)) return;
+    const std::span<const std::byte> b(raw);
+    f.put("{shm_perm={");
+    ipc_permissions(f, b);
+    f.print(
+        "}}, shm_segsz={}, shm_cpid={}, shm_lpid={}, shm_nattch={}, shm_atime={}, shm_dtime={}, "
+        "shm_ctime={}}}",
+        load<u64>(b, 48), load<i32>(b, 80), load<i32>(b, 84), load<u64>(b, 88), load<u64>(b, 56),
+        load<u64>(b, 64), load<u64>(b, 72));
+}
+
+/// struct msqid64_ds of x86-64.
+void message_queue_status(CallFormatter& f, u64 address) {
+    std::array<std::byte, 104> raw{};
+    if (!f.fetch(address, raw)) return;
+    const std::span<const std::byte> b(raw);
+    f.put("{msg_perm={");
+    ipc_permissions(f, b);
+    f.print("}}, msg_stime={}, msg_rtime={}, msg_ctime={}, msg_qnum={}, msg_qbytes={}, "
+            "msg_lspid={}, msg_lrpid={}}}",
+            load<u64>(b, 48), load<u64>(b, 56), load<u64>(b, 64), load<u64>(b, 80),
+            load<u64>(b, 88), load<i32>(b, 96), load<i32>(b, 100));
+}
+
 } // namespace
 
 void sys_mmap(CallFormatter& f) {
@@ -190,6 +231,12 @@ void sys_ipc_control(CallFormatter& f) {
     }
     const unsigned last = f.call().row->arity - 1u;
     f.argument(last);
+    constexpr u32 ipc_stat = 2;
+    const std::string_view name = f.call().row->name;
+    const bool stat =
+        !f.failed() && !f.compat() && f.arg(last) != 0 && f.arg32(last - 1) == ipc_stat;
+    if (stat && name == "shmctl") return shared_memory_status(f, f.arg(last));
+    if (stat && name == "msgctl") return message_queue_status(f, f.arg(last));
     f.pointer(f.arg(last));
 }
 
@@ -205,7 +252,7 @@ void sys_msgsnd(CallFormatter& f) {
 void sys_msgrcv(CallFormatter& f) {
     if (f.entering()) return f.print_argument(0);
     f.argument(1);
-    f.failed() ? f.pointer(f.arg(1)) : message_buffer(f, f.arg(1), static_cast<u64>(f.result()));
+    f.failed() ? f.pointer(f.arg(1)) : message_buffer(f, f.arg(1), f.arg(2));
     f.print_arguments(2, 4);
 }
 

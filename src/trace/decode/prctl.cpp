@@ -105,7 +105,7 @@ void prctl_enter(CallFormatter& f) {
         constexpr u64 strict = 1, filter = 2;
         if (f.arg(1) == filter) {
             f.argument(2);
-            f.pointer(f.arg(2));
+            filter_program(f, f.arg(2));
         } else if (f.arg(1) != strict) {
             prctl_rest(f, 2, 4);
         }

@@ -136,12 +136,35 @@ void put_hex(Text& out, u32 value) {
         fmt::format_to(fmt::appender(out), "{:#x}", value);
 }
 
+constexpr u32 audit_x86_64 = 0xc000003e, audit_i386 = 0x40000003; // linux/audit.h
+
 void put_architecture(Text& out, u32 value) {
-    switch (value) { // linux/audit.h
-    case 0xc000003e: return append(out, "AUDIT_ARCH_X86_64");
-    case 0x40000003: return append(out, "AUDIT_ARCH_I386");
+    switch (value) {
+    case audit_x86_64: return append(out, "AUDIT_ARCH_X86_64");
+    case audit_i386: return append(out, "AUDIT_ARCH_I386");
     default: put_hex(out, value); append(out, " /* AUDIT_ARCH_??? */");
     }
+}
+
+/// The number of a call by its name.
+void put_call(Text& out, const SignalDelivered& s) {
+    const bool narrow = s.arch == audit_i386;
+    const auto* entry = narrow || s.arch == audit_x86_64
+                            ? SyscallTable::get().find(narrow ? Abi::i386 : Abi::x86_64,
+                                                       static_cast<u32>(s.syscall))
+                            : nullptr;
+    if (entry != nullptr && entry->row != nullptr)
+        fmt::format_to(fmt::appender(out), "__NR_{}", entry->name);
+    else
+        fmt::format_to(fmt::appender(out), "{}", static_cast<u32>(s.syscall));
+}
+
+/// Processor time. The kernel counts in USER_HZ, 100 on x86.
+void put_ticks(Text& out, i64 value) {
+    const auto ticks = static_cast<u64>(value);
+    fmt::format_to(fmt::appender(out), "{}", ticks);
+    if (ticks != 0)
+        fmt::format_to(fmt::appender(out), " /* {}.{:02} s */", ticks / 100, ticks % 100);
 }
 
 void put_code(Text& out, const SignalDelivered& s) {
@@ -225,7 +248,10 @@ void signal_fields(Text& out, const SignalDelivered& s) {
                 fmt::format_to(to, "{}", s.status);
             else
                 put_signal(out, s.status);
-            fmt::format_to(to, ", si_utime={}, si_stime={}", s.utime, s.stime);
+            append(out, ", si_utime=");
+            put_ticks(out, s.utime);
+            append(out, ", si_stime=");
+            put_ticks(out, s.stime);
             break;
         }
         case SIGILL:
@@ -244,7 +270,9 @@ void signal_fields(Text& out, const SignalDelivered& s) {
             if (s.code == si_kernel) break;
             append(out, ", si_call_addr=");
             put_pointer(out, s.address);
-            fmt::format_to(to, ", si_syscall={}, si_arch=", s.syscall);
+            append(out, ", si_syscall=");
+            put_call(out, s);
+            append(out, ", si_arch=");
             put_architecture(out, s.arch);
             break;
         default:
@@ -437,8 +465,17 @@ void sys_rt_sigreturn(CallFormatter& f) {
 
 void sys_sigreturn(CallFormatter& f) {
     if (!f.entering()) return;
-    f.argument("frame", "void*");
-    f.pointer(f.call().user_sp);
+    // Above the stack pointer: sigcontext (88 bytes, the mask's low word at 80), the room of an
+    // FPU state (624), the mask's high word.
+    f.argument("mask", "sigset_t");
+    f.put("{mask=");
+    const u64 sp = f.call().user_sp;
+    u32 low = 0, high = 0;
+    if (sp != 0 && f.read_object(sp + 80, low) && f.read_object(sp + 88 + 624, high))
+        put_set(f.out(), u64{high} << 32 | low, 64);
+    else
+        f.pointer(sp);
+    f.put('}');
     f.finish();
 }
 

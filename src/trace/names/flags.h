@@ -48,7 +48,7 @@ extern const FlagTable clone, clone3, unshare, setns, wait_options, waitid_type,
 extern const FlagTable prctl, arch_prctl, resource, rusage_who, priority_which, scheduler,
     schedattr;
 extern const FlagTable personality_flags, socketcall, capability, ptrace, seccomp_mode,
-    seccomp_flags;
+    seccomp_flags, seccomp_action;
 extern const FlagTable pidfd_open, rseq, membarrier, membarrier_flags, kcmp, reboot_magic,
     reboot_command;
 extern const FlagTable syslog_action, quota_command, quota_type, ioprio_who, ioprio_class;
