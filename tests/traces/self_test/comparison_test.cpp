@@ -242,7 +242,28 @@ TEST(Rules, SignalWithoutAHandler) {
                      .same());
 }
 
-TEST(Rules, FirstThreadBeforeTheOthers) {
+TEST(Rules, StraceAsksLate) {
+    const std::string ours =
+        "[pid 5 x] exit(0) = -1 ENOSYS (Function)\n[pid 5 x] +++ exited with 7 +++\n";
+    EXPECT_TRUE(
+        compare_one("5 exit_group(7 <unfinished ...>\n5 +++ exited with 7 +++\n", ours).same());
+    EXPECT_FALSE(compare_one("5 exit_group(7) = ?\n5 +++ exited with 7 +++\n", ours).same());
+    EXPECT_FALSE(compare_one("5 getuid( <unfinished ...>\n5 +++ exited with 7 +++\n",
+                             "[pid 5 x] getgid() = 0\n[pid 5 x] +++ exited with 7 +++\n")
+                     .same());
+    EXPECT_TRUE(
+        compare_one("5 getuid() = -1 (errno 18446744073709551557)\n5 +++ exited with 7 +++\n",
+                    "[pid 5 x] getuid() = 0\n[pid 5 x] +++ exited with 7 +++\n")
+            .same());
+    EXPECT_FALSE(compare_one("5 getuid() = -1 (errno 18446744073709551557)\n5 getuid() = 0\n",
+                             "[pid 5 x] getuid() = 0\n[pid 5 x] getuid() = 0\n")
+                     .same());
+}
+
+TEST(Rules, ThreadBeforeItsProcess) {
+    EXPECT_TRUE(compare_one("5 exit(4) = ?\n5 +++ killed by SIGKILL +++\n",
+                            "[pid 5 x] exit(4) = ?\n[pid 5 x] +++ exited with 4 +++\n")
+                    .same());
     EXPECT_TRUE(compare_one("5 exit(4) = ?\n5 +++ exited with 9 +++\n",
                             "[pid 5 x] exit(4) = ?\n[pid 5 x] +++ exited with 4 +++\n")
                     .same());
