@@ -397,6 +397,12 @@ void HostileMachine::prepare(Random& random) {
     s.gpr[processor::rsp] = first.rsp;
     s.rip = first.rip;
     s.rflags = first.rflags & ~u64{0x10000};
+    if (m_kernel != nullptr && random.percent(50)) { // it has set up what it is believed to be
+        s.segment[processor::seg_gs].base = hostile_address(random) & 0x7fff'ffff'ffff;
+        const u64 entry = m_kernel->addresses[0];
+        VERIFY(m_machine->interposer()->write_msr(0xc0000082, entry));
+        m_processor->expect_msr(0xc0000082, entry);
+    }
     if (random.percent(25)) { // another machine's habits
         const u64 old_cr0 = s.cr0, old_cr4 = s.cr4;
         if (random.percent(50)) s.cr4 |= processor::cr4::smap;
@@ -406,6 +412,61 @@ void HostileMachine::prepare(Random& random) {
         if (random.percent(30)) s.cr0 &= ~processor::cr0::wp;
         m_machine->shadow().control_registers_changed(s, old_cr0, old_cr4, s.efer);
     }
+}
+
+void HostileMachine::prepare(std::span<const u8> input) {
+    // 16 bytes for choices and registers, then up to a page of code.
+    u8 head[16] = {};
+    const std::size_t used = std::min(input.size(), sizeof head);
+    std::copy_n(input.begin(), used, head);
+    const auto code = input.subspan(used, std::min<std::size_t>(input.size() - used, page_size));
+    u64 seed = 0;
+    std::memcpy(&seed, head + 8, sizeof seed);
+    Random random(seed);
+    const bool ring3 = (head[0] & 1) != 0;
+    prepare_image(random, ring3);
+    GuestMemory& memory = m_machine->memory();
+    // As near the end of the page as asked for; for both rings.
+    const u64 offset = (head[0] & 2) != 0 ? 0 : page_size - head[1] % 64U;
+    for (const u64 base : {place::kernel_code, place::user_code})
+        VERIFY(memory.write(Gpa(base + offset), std::as_bytes(code)));
+    RegisterBlock& s = block().state;
+    s.rip += offset;
+    for (unsigned n = 0; n < 16; ++n)
+        if (n != processor::rsp || (head[0] & 4) != 0) s.gpr[n] = hostile_value(random);
+    const u64 changed = head[2] | u64{head[3]} << 8;
+    const u64 old_cr0 = s.cr0, old_cr4 = s.cr4;
+    if ((changed & 1) != 0) s.cr4 |= processor::cr4::smap;
+    if ((changed & 2) != 0) s.cr4 |= processor::cr4::smep;
+    if ((changed & 4) != 0) s.cr0 &= ~processor::cr0::wp;
+    if ((changed & 8) != 0) s.rflags |= processor::rflags::tf;
+    if ((changed & 16) != 0) s.rflags |= processor::rflags::if_ | processor::rflags::iopl;
+    if ((changed & 32) != 0) s.rflags |= processor::rflags::ac;
+    m_machine->shadow().control_registers_changed(s, old_cr0, old_cr4, s.efer);
+    // After an exception: at another byte of the code.
+    Resumption list[resumption_count + 1];
+    for (Resumption& r : list) {
+        for (u64& g : r.gpr)
+            g = hostile_value(random);
+        r.rip = s.rip + (code.empty() ? 0 : random.below(code.size()));
+        const bool inner = random.percent(50);
+        if (inner)
+            r.rip = r.rip - (ring3 ? place::user_code : place::kernel_code) + place::kernel_code;
+        else
+            r.rip = r.rip - (ring3 ? place::user_code : place::kernel_code) + place::user_code;
+        r.cs = inner ? selector::kernel_code : selector::user_code;
+        r.ss = inner ? selector::kernel_data : selector::user_data;
+        r.rsp = inner ? place::kernel_stack : place::user_data + place::data_size;
+        r.rflags = 2;
+    }
+    list[resumption_count / 4].rip = m_image.end_address();
+    list[resumption_count / 4].cs = selector::kernel_code;
+    list[resumption_count / 4].ss = selector::kernel_data;
+    VERIFY(memory.write_object(Gpa(place::control + offsetof(GuestControl, resumption)), list));
+    // All of it was written after the processor was told to forget.
+    m_processor->invalidate_code(Gpa(0), place::scratch);
+    ++m_statistics.guests;
+    m_statistics.ring3 += ring3;
 }
 
 /// What the substitute handler has begun, it ends: so that accounts can be made.

@@ -86,6 +86,8 @@ public:
     /// Whether another guest can follow: not after the power has gone.
     [[nodiscard]] bool usable() const { return m_usable; }
 
+    /// Makes them those of a guest whose program, and everything else, is `input`.
+    void prepare(std::span<const u8> input);
     /// RAM and registers for a guest that the caller makes: the image alone, in ring 0 or 3.
     void prepare_image(Random& random, bool ring3);
     [[nodiscard]] monitor::VirtualMachine& machine() { return *m_machine; }

@@ -278,8 +278,10 @@ void ProgramMaker::transfer(Writer& w, Random& random) {
         if (random.percent(80)) w.bytes({0x48});
         w.bytes({0xcb});
         return;
-    case 12:
-        w.load(rbx, target);
+    case 12: // also what the interposer watches, with arguments that are not what it expects
+        w.load(rdi, hostile_address(random));
+        w.load(rsi, hostile_address(random));
+        w.load(rbx, random.percent(50) ? kernel_address(random) : target);
         w.bytes({0xff, static_cast<u8>(random.percent(50) ? 0xe3 : 0xd3)}); // jmp, call rbx
         return;
     case 13:

@@ -4,16 +4,57 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <ctime>
+#include <execinfo.h>
 #include <memory>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
+
+extern "C" const char __executable_start; // by the linker
 
 namespace gnomon::test::hostile {
 
 namespace {
+
+// What a signal handler can reach: where a child says how it died.
+Progress* shared_progress = nullptr;
+
+/// For signals that are not the guest's doing (the processor's own handler comes first): says
+/// where.
+void on_crash(int number, siginfo_t* info, void* context) {
+    const auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
+    char text[1024];
+    // Not async-signal-safe; the process is lost in any case.
+    int used =
+        std::snprintf(text, sizeof text,
+                      "signal %d code %d at RIP %#llx, address %p, RAX %#llx R13 %#llx R14 %#llx",
+                      number, info->si_code, registers[REG_RIP], info->si_addr, registers[REG_RAX],
+                      registers[REG_R13], registers[REG_R14]);
+    void* frames[24];
+    const int count = ::backtrace(frames, 24);
+    for (int n = 0; n < count && used + 32 < static_cast<int>(sizeof text); ++n)
+        used += std::snprintf(text + used, sizeof text - static_cast<std::size_t>(used), " +%#lx",
+                              reinterpret_cast<u64>(frames[n]) -
+                                  reinterpret_cast<u64>(&__executable_start));
+    if (shared_progress != nullptr) std::strcpy(shared_progress->message, text);
+    std::fprintf(stderr, "%s\n", text);
+    ::signal(number, SIG_DFL);
+    ::raise(number);
+}
+
+/// Before anything else in the process has handlers: those then pass on to these.
+[[maybe_unused]] const bool reporter_installed = [] {
+    struct sigaction action {};
+    action.sa_sigaction = on_crash;
+    action.sa_flags = SA_SIGINFO | SA_NODEFER;
+    for (const int number : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT})
+        ::sigaction(number, &action, nullptr);
+    return true;
+}();
 
 /// CPU time that the process has used, in ns.
 u64 cpu_time(pid_t pid) {
@@ -62,6 +103,7 @@ std::vector<CaseFailure> run_in_processes(u64 first, u64 end, u64 per_process,
                                 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) return {{first, "no memory to share with a child"}};
     auto* const progress = new (shared) Progress;
+    shared_progress = progress;
     for (u64 next = first; next < end && failures.size() < failure_limit;) {
         const u64 stop = std::min(end, (next / per_process + 1) * per_process);
         progress->message[0] = 0;
@@ -93,8 +135,9 @@ std::vector<CaseFailure> run_in_processes(u64 first, u64 end, u64 per_process,
                                         : fmt::format("exit status {}", WEXITSTATUS(status))});
             break;
         case Ending::died:
-            failures.push_back({at, fmt::format("the process died of signal {} ({})",
-                                                WTERMSIG(status), ::strsignal(WTERMSIG(status)))});
+            failures.push_back(
+                {at, fmt::format("the process died of signal {} ({}) {}", WTERMSIG(status),
+                                 ::strsignal(WTERMSIG(status)), progress->message)});
             break;
         case Ending::hung:
             failures.push_back({at, fmt::format("no end after {} s of CPU time", hang_seconds)});
@@ -103,6 +146,7 @@ std::vector<CaseFailure> run_in_processes(u64 first, u64 end, u64 per_process,
         next = at + 1;
     }
     statistics = progress->statistics;
+    shared_progress = nullptr;
     ::munmap(shared, sizeof(Progress));
     return failures;
 }
