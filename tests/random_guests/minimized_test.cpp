@@ -86,11 +86,37 @@ TEST_F(Minimized, ACallsTimeDoesNotFollowTheTscThatTheGuestSets) {
             c.mov(eax, 1); // logged
             c.syscall();
         }
+        c.ud2();
     });
     // The guest's own entry goes back to the caller, which is in ring 0.
     assemble(GuestImage::syscall_handler(), [](Xbyak::CodeGenerator& c) { c.jmp(rcx); });
     EXPECT_EQ(run(), ""); // looks at the times
     EXPECT_EQ(statistics->entries, 2U);
+}
+
+TEST_F(Minimized, ACallOfFourBytesReadsNoMoreThanThose) {
+    // CALL remembers what its return address overwrites: here the last four bytes of RAM.
+    const u64 end = machine->choices().memory;
+    poke(end - 4, u32{0});
+    state().segment[processor::seg_cs] = state().segment[processor::seg_ss] = {};
+    processor::Segment& cs = state().segment[processor::seg_cs];
+    cs.selector = selector::user_code32;
+    cs.limit = 0xffffffff;
+    cs.rights = 0xfb | processor::Segment::db | processor::Segment::g;
+    for (const unsigned n : {unsigned{processor::seg_ss}, unsigned{processor::seg_ds}}) {
+        processor::Segment& data = state().segment[n];
+        data.selector = selector::user_data;
+        data.limit = 0xffffffff;
+        data.rights = 0xf3 | processor::Segment::db | processor::Segment::g;
+    }
+    state().rip = place::user_code;
+    state().gpr[processor::rsp] = end;
+    state().gpr[processor::rax] = place::user_code + 0x100;
+    poke(place::user_code, u16{0xd0ff});         // call eax
+    poke(place::user_code + 0x100, u16{0x0b0f}); // ud2
+    EXPECT_EQ(run(), "");
+    EXPECT_EQ(delivered(processor::Vector::ud), 1U);
+    EXPECT_EQ(peek<u32>(end - 4), place::user_code + 2);
 }
 
 } // namespace
