@@ -119,6 +119,29 @@ TEST_F(Minimized, ACallOfFourBytesReadsNoMoreThanThose) {
     EXPECT_EQ(peek<u32>(end - 4), place::user_code + 2);
 }
 
+TEST_F(Minimized, AnIdtAmongDevicesIsReadOnce) {
+    // All ones, so that no gate will do: #GP, #DF, shutdown.
+    state().idtr.base = u64{2} << 30;
+    assemble(place::kernel_code, [](Xbyak::CodeGenerator& c) { c.ud2(); });
+    EXPECT_EQ(run(), "");
+    EXPECT_EQ(statistics->shut_down, 1U);
+    EXPECT_EQ(statistics->happenings.device_reads, 6U) << "two for each of three gates";
+}
+
+TEST_F(Minimized, AnInterruptByAnIdtAmongDevicesComesBeforeTheNextInstruction) {
+    state().idtr.base = u64{2} << 30;
+    assemble(place::kernel_code, [](Xbyak::CodeGenerator& c) {
+        for (unsigned n = 0; n < 64; ++n)
+            c.inc(qword[rbx]);
+    });
+    state().gpr[processor::rbx] = place::kernel_data;
+    machine->block().injection.kind = processor::Injection::Kind::nmi;
+    machine->block().injection.vector = 2;
+    EXPECT_EQ(run(), "");
+    EXPECT_EQ(statistics->shut_down, 1U);
+    EXPECT_EQ(peek(place::kernel_data), 0U);
+}
+
 } // namespace
 
 } // namespace gnomon::test::hostile

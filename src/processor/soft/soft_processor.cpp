@@ -345,8 +345,15 @@ void SoftProcessor::raise_pending() {
 bool SoftProcessor::deliver() {
     Cpu& cpu = *m_cpu;
     cpu.pending.kind = Pending::Kind::none;
+    cpu.mmio_taken = 0;
     const HelperResult result = deliver_event(cpu);
     split_flags(cpu);
+    // Descriptors may be read from devices: then the data belongs to the delivery, not to the
+    // instruction at RIP.
+    m_delivery_reads = result == HelperResult::fault && cpu.pending.kind == Pending::Kind::exit &&
+                       cpu.exit.reason == ExitReason::mmio;
+    if (result != HelperResult::fault || cpu.pending.kind == Pending::Kind::exception)
+        end_mmio_reads(cpu);
     if (result != HelperResult::fault) {
         cpu.cb.interrupt_shadow = false;
         cpu.single_step_once = false;
@@ -480,7 +487,8 @@ Exit SoftProcessor::enter() {
         if (!cb.execution_hook_armed && !at_execution_hook(cb)) cb.execution_hook_armed = true;
         // An instruction that has got its I/O data runs to its end first, one that was hooked comes
         // next, and nothing is delivered in monitor mode.
-        if (!cb.io_data_valid && !cb.monitor_mode && cb.execution_hook_armed) {
+        if ((!cb.io_data_valid || m_delivery_reads) && !cb.monitor_mode &&
+            cb.execution_hook_armed) {
             if (cb.injection.kind != Injection::Kind::none) {
                 link_site = nullptr;
                 merge_flags(cpu);

@@ -80,6 +80,7 @@ private:
     std::unique_ptr<Translator> m_translator;
     Thunks m_thunks;
     std::atomic<bool> m_kicked = false;
+    bool m_delivery_reads = false; ///< a delivery awaits data of a device
     Gva m_hooks[execution_hook_count];
     u64 m_debug_registers[8] = {};
     u16 m_fetch_mode[tlb_set_count] = {};
