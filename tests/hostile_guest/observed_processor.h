@@ -44,7 +44,10 @@ public:
     /// Remembers what only the monitor may change; after it has built everything.
     void remember();
     /// The guest's own value of a hooked MSR was changed from outside.
-    void expect_msr(u32 index, u64 value) { m_own[index] = value; }
+    void expect_msr(u32 index, u64 value) {
+        m_own[index] = value;
+        m_msr_awaited = false; // of the guest before
+    }
     /// What was found wrong first; empty if nothing was.
     [[nodiscard]] const std::string& failure() const { return m_failure; }
     [[nodiscard]] u64 interrupt_calls() const { return m_interrupt_calls; }

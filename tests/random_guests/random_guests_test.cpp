@@ -9,8 +9,10 @@
 #include "batches.h"
 
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <gtest/gtest.h>
+#include <sys/time.h>
 
 namespace gnomon::test::hostile {
 
@@ -116,6 +118,50 @@ TEST(RandomGuests, DoNoHarm) {
             continue;
         EXPECT_GT(s.happenings.exits[n], 0U) << "exit reason " << n;
     }
+}
+
+/// VirtualMachine::run is ended by a stop from a signal handler, whatever the guest does.
+TEST(RandomGuests, EndWhenTheyAreStopped) {
+    static HostileMachine* stopped = nullptr;
+    const u64 seed = number_from("GNOMON_SEED", 1), count = number_from("GNOMON_CASES", 8192) / 64;
+    auto statistics = std::make_unique<GuestStatistics>();
+    std::unique_ptr<HostileMachine> machine;
+    const auto failures = run_in_processes(
+        0, count, count, hang_seconds, failure_limit,
+        [&](u64 number, bool, GuestStatistics& s) -> std::string {
+            if (machine == nullptr || !machine->usable()) {
+                machine.reset();
+                auto made = HostileMachine::create({}, nullptr, s);
+                if (!made) return made.error().message;
+                machine = std::move(*made);
+            }
+            Random random(~seed, number);
+            machine->prepare(random);
+            machine->resources().stop = false;
+            stopped = machine.get();
+            struct sigaction action {};
+            action.sa_handler = [](int) {
+                stopped->resources().stop = true;
+                stopped->machine().kick();
+            };
+            ::sigaction(SIGALRM, &action, nullptr);
+            const itimerval timer{{0, 0}, {0, 3000}};
+            ::setitimer(ITIMER_REAL, &timer, nullptr);
+            const auto outcome = machine->machine().run();
+            const itimerval off{};
+            ::setitimer(ITIMER_REAL, &off, nullptr);
+            if (!outcome) return outcome.error().message;
+            s.ended += outcome->end != monitor::RunEnd::stopped;
+            if (outcome->end == monitor::RunEnd::stopped) return machine->check(true);
+            machine.reset();
+            return "";
+        },
+        *statistics);
+    const u64 ended_alone = statistics->ended;
+    for (const CaseFailure& f : failures)
+        ADD_FAILURE() << fmt::format("GNOMON_SEED={} case {}: {}", seed, f.number, f.what);
+    fmt::print("{} guests, {} ended by themselves\n", count, ended_alone);
+    EXPECT_LT(ended_alone * 2, count);
 }
 
 } // namespace
