@@ -13,7 +13,6 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
-#include <numeric>
 #include <sys/mman.h>
 #include <sys/time.h>
 
@@ -581,9 +580,9 @@ void HostileMachine::account(const processor::soft::Cpu::Statistics& before,
     GuestControl control;
     u64 handled = 0;
     if (m_machine->memory().read_object(Gpa(place::control), control))
-        handled = std::accumulate(std::begin(control.vector_count), std::end(control.vector_count),
-                                  u64{0});
-    if (handled > 2 * resumption_count) handled = 0; // the guest has written there
+        for (const u64 n : control.vector_count)
+            handled += std::min<u64>(n, u64{1} << 32); // the sum does not wrap
+    if (handled > 2 * resumption_count) handled = 0;   // the guest has written there
     for (unsigned v = 0; v < 256 && handled != 0; ++v)
         s.happenings.vectors[v] += control.vector_count[v];
     if (!m_choices.count_instructions) return;
