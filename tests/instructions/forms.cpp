@@ -338,9 +338,9 @@ void FormList::consider(const Encoding& e) {
     }
     put(e.opcode);
     if (e.memory)
-        put(e.reg << 3 | 4U), put(1U << 3); // [rax + rcx]
+        put(unsigned{e.reg} << 3 | 4U), put(1U << 3); // [rax + rcx]
     else
-        put(0xc0U | e.reg << 3 | (e.rm & 7U));
+        put(0xc0U | unsigned{e.reg} << 3 | (e.rm & 7U));
     for (unsigned i = 0; i < 9; ++i)
         put(0x11);
 
@@ -426,6 +426,12 @@ void FormList::enumerate() {
                     }
     m_index.clear();
     std::ranges::sort(m_forms, {}, &Form::key);
+}
+
+const Form* FormList::form_of(const DecodedInstruction& d) const {
+    const std::string key = key_of(d);
+    const auto at = std::ranges::lower_bound(m_forms, key, {}, &Form::key);
+    return at != m_forms.end() && at->key == key ? &*at : nullptr;
 }
 
 bool FormList::sample(const Form& form, u64 address, Random& random, const Addressing& addressing,

@@ -74,6 +74,8 @@ public:
     [[nodiscard]] std::vector<Form>& forms() { return m_forms; }
     [[nodiscard]] processor::soft::FeatureSet features() const { return m_features; }
 
+    /// The form of an instruction; nullptr if it has none.
+    [[nodiscard]] const Form* form_of(const processor::soft::DecodedInstruction& d) const;
     /// A random instruction of `form` at `address`; false if chance gave none.
     [[nodiscard]] bool sample(const Form& form, u64 address, Random& random,
                               const Addressing& addressing, Sample& out) const;

@@ -283,6 +283,7 @@ std::optional<Outcome> GuestCpu::exception_taken(u64 halted_rip, const Program& 
     m_frame = {frame[0], frame[1], frame[2], frame[3] & ~processor::rflags::rf, frame[4], frame[5]};
     out.error_code = static_cast<u32>(m_frame.error_code);
     out.rip = m_frame.rip;
+    if (vector == static_cast<u64>(Vector::pf)) out.cr2 = m_processor->control_block().state.cr2;
     m_in_handler = true;
     if (!program.stepped || vector != static_cast<u64>(Vector::db)) return out;
     note_step();
@@ -345,12 +346,14 @@ std::optional<Outcome> GuestCpu::take(const Exit& exit, const Program& program) 
             out.note = fmt::format("page fault at {:#x} during delivery", exit.gva.value());
             return out;
         }
-        out.kind = Outcome::Kind::faulted;
-        out.rip = cb.state.rip;
-        out.vector = static_cast<u8>(Vector::pf);
-        out.error_code = exit.error_code;
-        out.cr2 = exit.gva.value();
-        return out;
+        // As a monitor does: delivery also ends what the instruction had under way.
+        cb.injection = {};
+        cb.injection.kind = processor::Injection::Kind::exception;
+        cb.injection.vector = static_cast<u8>(Vector::pf);
+        cb.injection.has_error_code = true;
+        cb.injection.error_code = exit.error_code;
+        cb.injection.cr2 = exit.gva.value();
+        return std::nullopt;
     case ExitReason::mmio: {
         ++m_mmio_exits;
         u64 data = exit.data;

@@ -61,7 +61,7 @@ public:
         save_base(fs_save, offsetof(Shared, host_fs));
         save_base(gs_save, offsetof(Shared, host_gs));
         mov(eax, layout::user_ss);
-        for (const u8 name :
+        for (const unsigned name :
              {processor::seg_es, processor::seg_ds, processor::seg_fs, processor::seg_gs})
             db(0x8e), db(0xc0U | name << 3); // MOV name, EAX
         load_base(fs_save, offsetof(Shared, fs_base));
@@ -92,7 +92,7 @@ public:
         mov(at(offsetof(Shared, rflags)), rax);
         push(0x202);
         popfq();
-        for (u8 name = 0; name < processor::segment_count; ++name) {
+        for (unsigned name = 0; name < processor::segment_count; ++name) {
             db(0x8c), db(0xc0U | name << 3); // MOV EAX, name
             mov(at(offsetof(Shared, selector) + 8 * name), rax);
         }
@@ -139,6 +139,14 @@ private:
     u64 m_stops[stop_count] = {};
 };
 
+// What runs while the FS base may be the program's: no instrumentation that keeps thread-local
+// state.
+#ifdef __clang__
+#define GNOMON_PLAIN_CODE __attribute__((no_sanitize("address", "undefined", "coverage")))
+#else
+#define GNOMON_PLAIN_CODE __attribute__((no_sanitize("address", "undefined")))
+#endif
+
 constexpr int handled[] = {SIGSEGV, SIGFPE, SIGILL, SIGBUS, SIGTRAP};
 struct sigaction previous[64];
 u64 leave_address = 0;
@@ -146,18 +154,19 @@ u64 stop_addresses[stop_count];
 alignas(64) u8 signal_stack[64 * 1024];
 
 /// Without the library, which may use thread-local storage.
-void copy_bytes(void* to, const void* from, std::size_t size) {
+GNOMON_PLAIN_CODE void copy_bytes(void* to, const void* from, std::size_t size) {
     asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size) : : "memory");
 }
 
 /// Records the state that a single-step trap has interrupted; whether the program goes on.
-bool note_step(const mcontext_t& context, u64 rip) {
-    Shared& s = shared();
+GNOMON_PLAIN_CODE bool note_step(const mcontext_t& context, u64 rip) {
+    // SAFETY: mapped for as long as a NativeCpu exists.
+    Shared& s = *reinterpret_cast<Shared*>(shared_address);
     if (s.step_count == step_limit) return false;
     Step& step = s.steps[s.step_count++];
-    constexpr int numbers[] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
-                               REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
-                               REG_R12, REG_R13, REG_R14, REG_R15};
+    static constexpr int numbers[] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
+                                      REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
+                                      REG_R12, REG_R13, REG_R14, REG_R15};
     for (unsigned i = 0; i < 16; ++i)
         step.gpr[i] = static_cast<u64>(context.gregs[numbers[i]]);
     step.rip = rip;
@@ -172,8 +181,9 @@ bool note_step(const mcontext_t& context, u64 rip) {
 
 /// The FS base may be the program's here: nothing that uses thread-local storage before `running`
 /// is seen to be 0.
-void handle(int number, siginfo_t* info, void* context) {
-    Shared& s = shared();
+GNOMON_PLAIN_CODE void handle(int number, siginfo_t* info, void* context) {
+    // SAFETY: mapped for as long as a NativeCpu exists.
+    Shared& s = *reinterpret_cast<Shared*>(shared_address);
     if (s.running != 0) {
         mcontext_t& machine = static_cast<ucontext_t*>(context)->uc_mcontext;
         auto& registers = machine.gregs;

@@ -16,6 +16,10 @@ namespace gnomon::test {
 [[nodiscard]] std::optional<Program> make_single(const FormList& list, const Form& form,
                                                  std::optional<unsigned> place, Random& random);
 
+/// The same for the instruction that `sample` holds; where it lies is for this to say.
+[[nodiscard]] std::optional<Program> make_single_of(const FormList& list, const Form& form,
+                                                    const Sample& sample, Random& random);
+
 /// Up to 50 instructions of `forms` with forward branches, a loop, a call; none faults.
 [[nodiscard]] std::optional<Program>
 make_sequence(const FormList& list, const std::vector<const Form*>& forms, Random& random);

@@ -30,11 +30,15 @@ bool on(u64 address, layout::PageKind kind) {
 
 } // namespace
 
-std::optional<Program> SingleMaker::make() {
+bool SingleMaker::choose_instruction(const Sample* given) {
     place_code();
-    if (!m_list.sample(m_form, m_sample.address, m_random, {}, m_sample) ||
-        differs_by_vendor(m_sample.decoded))
-        return std::nullopt;
+    if (given == nullptr) return m_list.sample(m_form, m_sample.address, m_random, {}, m_sample);
+    m_sample.bytes = given->bytes;
+    return m_list.decode(m_sample);
+}
+
+std::optional<Program> SingleMaker::make(const Sample* given) {
+    if (!choose_instruction(given) || differs_by_vendor(m_sample.decoded)) return std::nullopt;
     m_program.code32 = m_list.code32();
     m_program.state = random_state(m_random, false, m_program.code32);
     prepare_registers();
@@ -529,6 +533,11 @@ std::optional<Program> make_single(const FormList& list, const Form& form,
         last = std::move(made);
     }
     return last;
+}
+
+std::optional<Program> make_single_of(const FormList& list, const Form& form, const Sample& sample,
+                                      Random& random) {
+    return SingleMaker(list, form, std::nullopt, random).make(&sample);
 }
 
 } // namespace gnomon::test

@@ -17,13 +17,15 @@ public:
         : m_list(list), m_form(form), m_random(random) {
         if (place) m_place = m_wanted = places()[*place];
     }
-    [[nodiscard]] std::optional<Program> make();
+    /// @param given the instruction, if it is not to be a random one of the form.
+    [[nodiscard]] std::optional<Program> make(const Sample* given = nullptr);
     /// Whether the operand of the program made has the place that was asked for, or cannot have it.
     [[nodiscard]] bool placed(const Program& program) const;
 
 private:
     // single_maker.cpp: where the operands lie
     void place_code();
+    [[nodiscard]] bool choose_instruction(const Sample* given);
     [[nodiscard]] u64 choose_target(u64 size);
     void fill_around(u64 target, u64 size);
     void prepare_registers();
