@@ -417,7 +417,8 @@ bool SingleMaker::safe() {
         const bool inside =
             address >= layout::reserve_begin + reach && address < layout::reserve_end - reach;
         // Whether the bytes that a mask leaves out can fault is up to the processor.
-        const bool low = address + size <= layout::low_end && !is_masked_move();
+        const bool low =
+            address < layout::low_end && address + size <= layout::low_end && !is_masked_move();
         if (inside || low) continue;
         if (m_program.code32 || canonical(address) || canonical(address + size)) return false;
     }
