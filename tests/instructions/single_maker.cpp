@@ -363,20 +363,6 @@ bool SingleMaker::stores_to_mmio_perhaps() {
     return false;
 }
 
-/// Outside 64-bit mode: branches to 16-bit targets, and writes by way of CS.
-bool SingleMaker::awaits_segments() const {
-    if (!m_program.code32) return false;
-    const bool branch = z().meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR ||
-                        z().meta.branch_type == ZYDIS_BRANCH_TYPE_SHORT;
-    if (branch && z().operand_width == 16) return true;
-    for (unsigned i = 0; i < z().operand_count; ++i)
-        if (operand(i).type == ZYDIS_OPERAND_TYPE_MEMORY &&
-            operand(i).mem.segment == ZYDIS_REGISTER_CS &&
-            (operand(i).actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0)
-            return true;
-    return false;
-}
-
 /// Whether every access stays in the reservation, or cannot be mapped.
 bool SingleMaker::safe() {
     // Whether parts of the area that are not written can fault is up to the processor.
@@ -408,7 +394,6 @@ bool SingleMaker::safe() {
         if (may_fault(end)) return false;
     }
     if (pushes_wide_selector() && may_fault({gpr(processor::rsp) - 2, 2})) return false;
-    if (awaits_segments()) return false;
     if (m_form.action == Action::nothing) return true;
     for (unsigned n = 0; n < z().operand_count; ++n) {
         const ZydisDecodedOperand& o = operand(n);

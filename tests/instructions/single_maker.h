@@ -39,7 +39,6 @@ private:
     void limit_bit_offset(u8 base, u8 index);
     [[nodiscard]] bool can_have(const Place& place, u64 size) const;
     [[nodiscard]] bool safe();
-    [[nodiscard]] bool awaits_segments() const;
     [[nodiscard]] bool stores_to_mmio_perhaps();
     void note_accesses();
     void note_stack_items();
