@@ -18,7 +18,7 @@ bool same(const Filter& a, const Filter& b) {
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const u8* data, std::size_t size) {
-    const std::string text(reinterpret_cast<const char*>(data), std::min<std::size_t>(size, 512));
+    const std::string text(reinterpret_cast<const char*>(data), size);
     const auto filter = Filter::parse(text);
     if (!filter) {
         require(filter.error().usage && !filter.error().message.empty(),

@@ -82,8 +82,38 @@ struct RegexFree {
 };
 using Regex = std::unique_ptr<regex_t, RegexFree>;
 
+/// Bounds for what regcomp is given: it calls itself for each bracket, and makes copies of what is
+/// repeated {N} times, so that a pattern could exhaust the stack or the memory. The longest name of
+/// a system call has some 30 characters.
+constexpr size_t longest_pattern = 512;
+constexpr u64 most_repetitions = 1000;
+
+/// Whether the pattern is within these bounds. All of its {N} are taken as if inside each other.
+bool reasonable(std::string_view pattern) {
+    if (pattern.size() > longest_pattern) return false;
+    u64 repetitions = 1;
+    for (size_t at = pattern.find('{'); at != std::string_view::npos;
+         at = pattern.find('{', at + 1)) {
+        u64 times = 0;
+        const char* const begin = pattern.data() + at + 1;
+        const auto [end, error] = std::from_chars(begin, pattern.data() + pattern.size(), times);
+        if (end == begin) continue;
+        if (error != std::errc() || times > most_repetitions) return false;
+        repetitions *= times == 0 ? 1 : times;
+        if (repetitions > most_repetitions) return false;
+    }
+    return true;
+}
+
 Result<Regex> compile(std::string_view text) {
     const std::string pattern(text);
+    if (!reasonable(pattern)) {
+        constexpr size_t shown = 40;
+        return usage_error("-e trace=/{}{}: more than {} characters or {} repetitions; write a "
+                           "simpler expression, or several",
+                           pattern.substr(0, shown), pattern.size() > shown ? "..." : "",
+                           longest_pattern, most_repetitions);
+    }
     auto raw = std::make_unique<regex_t>();
     const int error = ::regcomp(raw.get(), pattern.c_str(), REG_EXTENDED | REG_NOSUB);
     if (error != 0) {

@@ -124,5 +124,22 @@ TEST(Filter, UsageErrors) {
     EXPECT_TRUE(Filter::parse("trace=?%bogus,read"));
 }
 
+TEST(Filter, AbsurdExpressionsAreUsageErrors) {
+    // regcomp calls itself for each bracket and copies what is repeated: these would exhaust the
+    // stack or the memory.
+    const std::string brackets(30'000, '(');
+    const std::string closed = brackets + "a" + std::string(brackets.size(), ')');
+    for (const std::string& bad :
+         {brackets, closed, std::string(513, 'a'), std::string("((((a{99}){99}){99}){99})"),
+          std::string("a{1001}"), std::string("a{99999999999999999999}")}) {
+        const Result<Filter> filter = Filter::parse("trace=/" + bad);
+        ASSERT_FALSE(filter) << bad.substr(0, 40);
+        EXPECT_TRUE(filter.error().usage);
+        EXPECT_LT(filter.error().message.size(), 300U);
+    }
+    EXPECT_TRUE(wants("trace=/^o{1}pe{1}n$", "open"));
+    EXPECT_TRUE(wants("trace=/^(open|close)(at){0}$", "close"));
+}
+
 } // namespace
 } // namespace gnomon::trace::test
