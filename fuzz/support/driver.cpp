@@ -29,7 +29,7 @@ namespace {
 
 constexpr std::size_t longest_input = 8192;
 /// An input that takes this much processor time has hung.
-constexpr int tick_seconds = 5, ticks_allowed = 6;
+constexpr int tick_seconds = 1, ticks_allowed = 30;
 /// More memory than any input may take.
 constexpr long resident_limit_kib = 2 * 1024 * 1024;
 
@@ -82,7 +82,17 @@ void on_fatal_signal(int signal) {
     ::raise(signal);
 }
 
+void check_memory() {
+    rusage usage{};
+    ::getrusage(RUSAGE_SELF, &usage);
+    if (usage.ru_maxrss <= resident_limit_kib) return;
+    say("fuzz: an input has taken more than %ld MiB of memory\n", resident_limit_kib / 1024);
+    tell();
+    ::_exit(1);
+}
+
 void on_tick(int) {
+    check_memory();
     if (running.data == nullptr || running.started != running.started_at_tick) {
         running.started_at_tick = running.started;
         running.ticks = 0;
@@ -103,12 +113,7 @@ void run(const Bytes& input) {
     ++running.started;
     running.data = exact.get();
     static_cast<void>(LLVMFuzzerTestOneInput(exact.get(), input.size()));
-    rusage usage{};
-    ::getrusage(RUSAGE_SELF, &usage);
-    if (usage.ru_maxrss > resident_limit_kib) {
-        say("fuzz: an input has taken more than %ld MiB of memory\n", resident_limit_kib / 1024);
-        std::abort();
-    }
+    check_memory();
     running.data = nullptr;
 }
 
