@@ -13,12 +13,14 @@
 
 namespace gnomon {
 
-/// One line for the user: names the file or option and what to do. No trailing newline.
+/// For the user: what failed, by the name of the file or option, and what to do.
 struct Error {
-    std::string message;
+    std::string message; ///< one line, without a newline at its end
     /// Whether the user's command line or configuration is wrong (exit status 2), rather than the
     /// world (1).
     bool usage = false;
+    /// Lines of their own that follow the message: a processor's state, a console's last words.
+    std::string details{};
 };
 
 template <class T = void>
@@ -26,13 +28,13 @@ using Result = tl::expected<T, Error>;
 
 template <class... Args>
 [[nodiscard]] tl::unexpected<Error> fail(fmt::format_string<Args...> format, Args&&... args) {
-    return tl::unexpected(Error{fmt::format(format, std::forward<Args>(args)...), false});
+    return tl::unexpected(Error{fmt::format(format, std::forward<Args>(args)...), false, {}});
 }
 
 template <class... Args>
 [[nodiscard]] tl::unexpected<Error> usage_error(fmt::format_string<Args...> format,
                                                 Args&&... args) {
-    return tl::unexpected(Error{fmt::format(format, std::forward<Args>(args)...), true});
+    return tl::unexpected(Error{fmt::format(format, std::forward<Args>(args)...), true, {}});
 }
 
 } // namespace gnomon

@@ -46,12 +46,14 @@ void report(std::string_view message) {
 }
 
 int report_error(const Error& error) {
-    std::string message = error.message;
-    // Whatever the user's words are that it repeats: one line, and nothing that a terminal would
-    // obey. Other errors may go on in lines of their own, with the state of a processor.
-    for (char& c : message)
-        if ((c >= 0 && c < ' ' && (error.usage || c != '\n')) || c == '\x7f') c = '?';
-    report(message);
+    report(error.message);
+    for (std::string_view rest = error.details; !rest.empty();) {
+        const std::size_t end = std::min(rest.find('\n'), rest.size());
+        const std::string line = one_line(rest.substr(0, end)) + "\n";
+        std::fwrite(line.data(), 1, line.size(), stderr);
+        rest.remove_prefix(std::min(end + 1, rest.size()));
+    }
+    std::fflush(stderr);
     return error.usage ? 2 : 1;
 }
 

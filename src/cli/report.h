@@ -17,8 +17,8 @@ namespace gnomon::cli {
 /// message is printed as `one_line` gives it.
 void report(std::string_view message);
 
-/// Reports the error, with control characters as '?'. @return the exit status that goes with it: 2
-/// for usage, otherwise 1.
+/// Reports the error, and its details in lines of their own. @return the exit status that goes with
+/// it: 2 for usage, otherwise 1.
 [[nodiscard]] int report_error(const Error& error);
 
 /// What takes long is happening now: a line that is there until the object is gone, and only on a

@@ -40,8 +40,8 @@ Result<int> run_on_terminal(const MachineSettings& settings, monitor::MachineOpt
     if (!outcome) return tl::unexpected(outcome.error());
     if (const auto status = stopped_status(control)) return *status;
     if (outcome->end == monitor::RunEnd::triple_fault) {
-        return fail("the guest's processor shut down by a triple fault; its state:\n{}",
-                    outcome->processor_state);
+        return tl::unexpected(Error{"the guest's processor shut down by a triple fault; its state:",
+                                    false, outcome->processor_state});
     }
     return 0;
 }

@@ -56,12 +56,12 @@ private:
 /// Why there is no exit status, with the kernel's last words if they may tell.
 Error no_status_error(const monitor::RunOutcome& outcome, const ControlEndpoint& port,
                       const ConsoleLog& log) {
-    std::string text;
+    std::string text, details;
     if (!port.failure().empty()) {
         text = fmt::format("the guest cannot run the command: {}", port.failure());
     } else if (outcome.end == monitor::RunEnd::triple_fault) {
-        text = fmt::format("the guest's processor shut down by a triple fault; its state:\n{}",
-                           outcome.processor_state);
+        text = "the guest's processor shut down by a triple fault; its state:";
+        details = outcome.processor_state;
     } else if (port.ready()) {
         text = "the guest ended before the command did";
     } else {
@@ -69,11 +69,15 @@ Error no_status_error(const monitor::RunOutcome& outcome, const ControlEndpoint&
     }
     if (!port.ready() || outcome.end != monitor::RunEnd::power_off) {
         if (const std::string lines = log.last_lines(shown_console_lines); !lines.empty()) {
-            text += "; the last lines of its console:\n" + lines;
-            text.pop_back();
+            if (details.empty())
+                text += "; the last lines of its console:";
+            else
+                details += "\nthe last lines of its console:\n";
+            details += lines;
+            details.pop_back();
         }
     }
-    return Error{std::move(text), false};
+    return Error{std::move(text), false, std::move(details)};
 }
 
 guest::CommandSpec command_spec(const TraceSettings& trace) {

@@ -87,11 +87,11 @@ scmp_arg_cmp masked(unsigned argument, u64 mask, u64 value) {
 }
 
 void add_memory_rules(Rules& rules) {
-    // Nothing executable, but a new machine's view of its code memory: shared, never writable, and
-    // below 2 GiB (CodeCache::create).
+    // Nothing executable, but a new machine's view of its code memory: shared, and never writable
+    // (GuardedMapping::create).
     rules.allow(SCMP_SYS(mmap), std::array{masked(2, PROT_EXEC, 0)});
-    rules.allow(SCMP_SYS(mmap),
-                std::array{equals(2, PROT_READ | PROT_EXEC), equals(3, MAP_SHARED | MAP_32BIT)});
+    rules.allow(SCMP_SYS(mmap), std::array{equals(2, PROT_READ | PROT_EXEC),
+                                           equals(3, MAP_SHARED | MAP_FIXED | MAP_NORESERVE)});
     rules.allow(SCMP_SYS(mprotect), std::array{masked(2, PROT_EXEC, 0)});
     // realloc
     rules.allow(SCMP_SYS(mremap), std::array{equals(3, MREMAP_MAYMOVE)});

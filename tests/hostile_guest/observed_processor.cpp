@@ -119,8 +119,8 @@ void ObservedProcessor::look_after(const Exit& exit) {
     case ExitReason::triple_fault:
         if (cb.monitor_mode) complain("the substitute handler faulted at {:#x}", s.rip);
         break;
-    case ExitReason::software_interrupt:
-        if (exit.index == 0x80 && s.cpl() == 3) ++m_interrupt_calls, ++m_happenings.interrupt_calls;
+    case ExitReason::software_interrupt_delivered:
+        if (exit.index == 0x80 && exit.from_user) ++m_interrupt_calls, ++m_happenings.interrupt_calls;
         break;
     default: break;
     }

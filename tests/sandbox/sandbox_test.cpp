@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file The sandbox from inside: each test is a child process that confines itself and then tries.
+#include "base/guarded_mapping.h"
 #include "sandbox/sandbox.h"
 
 #include "base/file_descriptor.h"
@@ -231,13 +232,13 @@ TEST_F(SystemCalls, WhatAMachineNeedsWorks) {
         const int code = ::memfd_create("code", MFD_CLOEXEC);
         if (code < 0 || ::ftruncate(code, 8192) != 0) return 6;
         void* writable = ::mmap(nullptr, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, code, 0);
-        void* executable =
-            ::mmap(nullptr, 8192, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_32BIT, code, 0);
-        if (writable == MAP_FAILED || executable == MAP_FAILED) return 7;
+        const auto executable = GuardedMapping::create(
+            8192, {.protection = PROT_READ | PROT_EXEC, .descriptor = code, .below_2gib = true});
+        if (writable == MAP_FAILED || !executable) return 7;
         const std::array<unsigned char, 6> returns_42{0xb8, 42, 0, 0, 0, 0xc3};
         std::memcpy(writable, returns_42.data(), returns_42.size());
-        if (reinterpret_cast<int (*)()>(executable)() != 42) return 8;
-        if (::munmap(writable, 8192) != 0 || ::munmap(executable, 8192) != 0) return 9;
+        if (reinterpret_cast<int (*)()>(executable->base())() != 42) return 8;
+        if (::munmap(writable, 8192) != 0) return 9;
 
         char byte = 'x';
         pollfd wanted{ends[0], POLLIN, 0};

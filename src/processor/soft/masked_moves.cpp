@@ -144,6 +144,8 @@ HelperResult vector_maskmov(Cpu& cpu, const Instruction& insn, unsigned element_
 /// moves.
 bool store_bytes(Cpu& cpu, const Instruction& insn, const u8* source, u32 enabled) {
     const Gva gva = cpu.linear(insn.segment, cpu.gpr(rdi, insn.address_size));
+    // The segment must be writable even if nothing is written, as processors have it.
+    if (enabled == 0) return check_access(cpu, insn.segment, gva, 1, true, 1);
     return check_elements(cpu, insn.segment, gva, enabled, 1, true) &&
            masked_store(cpu, gva, source, enabled, 1);
 }

@@ -111,7 +111,8 @@ void list_call(bool wanted, u64 tables, u64 number, const u64 (&args)[5]) {
     put_text("\nCALL ");
     put_hex(tables);
     put(' ');
-    put_hex(number);
+    // The kernel takes EAX as a signed int, and so it is printed.
+    put_hex(static_cast<u64>(static_cast<long long>(static_cast<int>(number))));
     for (const u64 a : args) {
         put(' ');
         put_hex(a);
