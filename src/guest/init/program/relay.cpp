@@ -318,8 +318,9 @@ private:
             const winsize size{static_cast<u16>(a), static_cast<u16>(b), 0, 0};
             system_call(__NR_ioctl, m_terminal, TIOCSWINSZ, &size);
         } else if ((rest = operands(line, wire::kill)) != nullptr) {
-            if (parse_number(rest, a) && *rest == '\0' && a >= 1 && a <= 64 && !m_ended)
-                system_call(__NR_kill, -m_pid, a);
+            if (!parse_number(rest, a) || *rest != '\0' || a < 1 || a > 64 || m_ended) return;
+            // Until the child has made its session there is no such group, only the child.
+            if (system_call(__NR_kill, -m_pid, a) == -ESRCH) system_call(__NR_kill, m_pid, a);
         }
     }
 
