@@ -581,7 +581,8 @@ Exit SoftProcessor::enter() {
             raise_pending();
             continue;
         }
-        if (reason == Leave::dispatch && cpu.poll != 0 && cb.state.rip == rip) {
+        if (reason == Leave::dispatch && std::atomic_ref(cpu.poll).load() != 0 &&
+            cb.state.rip == rip) {
             cpu.single_step_once = step_once; // kicked before anything was run
             cb.interrupt_shadow = shadow;
             continue;
