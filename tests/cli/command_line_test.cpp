@@ -190,6 +190,33 @@ TEST(CommandLine, ConfigFileErrorsNameFileAndLine) {
     EXPECT_THAT(complaint("kernel = \"k\"\nthis is no TOML\n"), HasSubstr("m.toml:2:"));
 }
 
+TEST(CommandLine, ConfigFilesMayHoldCharactersBeyondAsciiInStringsOnly) {
+    // toml++ has undefined behaviour where some of them stand elsewhere.
+    const test::TemporaryFolder folder;
+    const auto parsed =
+        parse({"run", "--kernel", "k", "--config",
+               folder.file("good.toml", "\xef\xbb\xbf# \u00e9t\u00e9 \"\"\"\n"
+                                        "initrd = \"caf\u00e9\" # \u03bf\nappend = \"\\\"\u00fc\"\n"
+                                        "stats = \"\"\"\ntext\"\"\" # \u00fc\n")});
+    ASSERT_TRUE(parsed) << parsed.error().message;
+    EXPECT_EQ(parsed->machine.initrd, "caf\u00e9");
+    EXPECT_EQ(parsed->machine.append, "\"\u00fc");
+    for (const std::string bad : {"memory = \u03bf8\n", "\u00fc = 1\n", "append = \"\" \u00fc\n",
+                                  "append = \"\"\"\\\u00fc\"\"\"\n", "append = '''\u00fc'''\n",
+                                  "append = \"\"\"a\"\"\"\"\" \u00fc\n", "append = \"a\r\u00fc\"\n",
+                                  "append = '\u00fc'\n"}) {
+        EXPECT_THAT(usage_complaint({"run", "--config", folder.file("m.toml", "\n" + bad)}),
+                    AllOf(HasSubstr("m.toml:2:"), HasSubstr("ASCII")))
+            << bad;
+    }
+    EXPECT_THAT(usage_complaint({"run", "--config", folder.file("m.toml", "# \xc3\x28\n")}),
+                AllOf(HasSubstr("m.toml:1:"), HasSubstr("UTF-8")));
+    for (const std::string bad : {"[[[machine]\n", "memory = [1]\n", "memory = {a = 1}\n",
+                                  "stats = 1979-05-27Ta\n", "stats = 10:20:3a\n"})
+        EXPECT_THAT(usage_complaint({"run", "--config", folder.file("m.toml", bad)}),
+                    AllOf(HasSubstr("m.toml:1:"), HasSubstr("no option is")));
+}
+
 TEST(CommandLine, AMissingConfigFileIsNoUsageError) {
     const auto parsed = parse({"run", "--config", "/nonexistent/m.toml"});
     ASSERT_FALSE(parsed);
