@@ -97,11 +97,11 @@ if [ -n "$minimise" ] && [ "$failed" -eq 0 ]; then
         cp -- "fuzz/corpus/$target"/* "$new" 2>/dev/null || true
         quietly "$logs/fuzz-merge-$target.log" "$programs/fuzz_$target" "${arguments[@]}" -merge=1 \
             "$new" "$root/build/fuzz-corpus/$target"
-        # The smallest that are new: at most 512 bytes each, 6 KiB and 24 files in all.
-        find "$new" -type f -size +0 -size -2 -printf '%s %f\n' | sort -n |
+        # Of what is new and at most 512 bytes the largest, which reach most: 4 KiB and 10 files.
+        find "$new" -type f -size +0 -size -2 -printf '%s %f\n' | sort -rn |
             while read -r size name; do
                 [ -e "fuzz/corpus/$target/$name" ] || printf '%s %s\n' "$size" "$name"
-            done | awk '{ sum += $1; if (sum <= 6144 && NR <= 24) print $2 }' |
+            done | awk '{ sum += $1; if (sum <= 4096 && NR <= 10) print $2 }' |
             while read -r name; do cp -- "$new/$name" "fuzz/corpus/$target/$name"; done
         rm -rf -- "$new"
     done
