@@ -136,8 +136,11 @@ void History::access() {
                 bool same = true;
                 if (may_write(pa, g_in + p.offset_in_access, p.size)) {
                     const u8* now = reinterpret_cast<const u8*>(alias_1g + (pa - region));
-                    for (u64 b = 0; b < p.size; ++b)
-                        same = same && now[b] == g_in[p.offset_in_access + b];
+                    // A and D may be set on the way, in an entry that is a candidate too.
+                    for (u64 b = 0; b < p.size; ++b) {
+                        const u64 flags = (pa + b) % 8 == 0 ? bit_a | bit_d : 0;
+                        same = same && ((now[b] ^ g_in[p.offset_in_access + b]) & ~flags) == 0;
+                    }
                 }
                 bool own = false; // a string may meet a changed translation half-way
                 if (string) {

@@ -3,6 +3,7 @@
 
 #include "values.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <utility>
@@ -154,8 +155,11 @@ void SingleMaker::fill_around(u64 target, u64 size) {
     fill_interesting(m_random, b.content);
     m_program.memory.push_back(std::move(b));
     m_targets.push_back({target, size});
+    // Two bytes of code, of which the bytes of another must not change one.
     if (on(target, layout::PageKind::code) && target % page_size <= page_size - 2 &&
-        m_random.percent(70))
+        m_random.percent(70) && std::ranges::none_of(m_program.translated, [&](u64 other) {
+            return other + 1 == target || target + 1 == other;
+        }))
         m_program.translated.push_back(target);
 }
 
