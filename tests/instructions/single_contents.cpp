@@ -217,9 +217,11 @@ void SingleMaker::prepare_special() {
         break;
     case ZYDIS_MNEMONIC_POPF:
     case ZYDIS_MNEMONIC_POPFD:
-    case ZYDIS_MNEMONIC_POPFQ:
-        put_word(gpr(processor::rsp), word_at(gpr(processor::rsp), 8) & ~flags_kept_off, 8);
+    case ZYDIS_MNEMONIC_POPFQ: { // no more bytes than it pops: others may lie behind the data area
+        const u64 size = z().operand_width / 8U;
+        put_word(gpr(processor::rsp), word_at(gpr(processor::rsp), size) & ~flags_kept_off, size);
         break;
+    }
     case ZYDIS_MNEMONIC_BOUND:
         if (m_random.percent(70)) { // bounds that some numbers are within
             const u64 size = operand(0).size / 8U;

@@ -403,6 +403,11 @@ bool SingleMaker::safe() {
         const ZydisDecodedOperand& o = operand(n);
         if (o.type != ZYDIS_OPERAND_TYPE_MEMORY || o.mem.type == ZYDIS_MEMOP_TYPE_AGEN) continue;
         const auto [address, size] = accessed(o);
+        const u64 effective = address - segment_base(o);
+        // Whether a sum that only the base makes canonical is taken, and where the bytes behind
+        // offset 0xffff lie, is up to the processor.
+        if (!m_program.code32 && canonical(address) && !canonical(effective)) return false;
+        if (z().address_width == 16 && (effective & 0xffff) + size > 0x10000) return false;
         const bool inside =
             address >= layout::reserve_begin + reach && address < layout::reserve_end - reach;
         // Whether the bytes that a mask leaves out can fault is up to the processor.
