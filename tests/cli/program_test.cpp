@@ -279,6 +279,7 @@ TEST_F(Terminal, RestoredAfterAbortExitAndCrashes) {
 
 TEST_F(Terminal, RestoredWhileStoppedAndRawAgainAfterwards) {
     TerminalProcess process(command({"run", "--kernel", kernel("echo")}));
+    ASSERT_TRUE(process.shows("echo")); // the machine is there to hear of it
     ASSERT_TRUE(process.becomes_raw(true));
     process.signal(SIGTSTP);
     ASSERT_TRUE(process.stops());

@@ -120,7 +120,8 @@ void ObservedProcessor::look_after(const Exit& exit) {
         if (cb.monitor_mode) complain("the substitute handler faulted at {:#x}", s.rip);
         break;
     case ExitReason::software_interrupt_delivered:
-        if (exit.index == 0x80 && exit.from_user) ++m_interrupt_calls, ++m_happenings.interrupt_calls;
+        if (exit.index == 0x80 && exit.from_user)
+            ++m_interrupt_calls, ++m_happenings.interrupt_calls;
         break;
     default: break;
     }

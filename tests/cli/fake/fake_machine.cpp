@@ -61,7 +61,7 @@ public:
         }
         if (m_part == "abort" || m_part == "exit") {
             transmit(0, "last words\n");
-            ::poll(nullptr, 0, 100); // for the pump to write them
+            ::poll(nullptr, 0, 1000); // for the pump to write them
             if (m_part == "abort") std::abort();
             std::exit(5); // NOLINT: leaving without unwinding is what is tested
         }
