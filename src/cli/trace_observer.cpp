@@ -183,6 +183,10 @@ public:
         m_tracer.on_exec(task_id(caller), reader);
     }
 
+    void idle() override {
+        m_tracer.flush();
+        look_for_a_reader();
+    }
     void knowledge_missing(const std::string& why) override {
         spdlog::warn("{}: the trace shows address-space numbers instead of processes", why);
     }

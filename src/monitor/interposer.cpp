@@ -223,6 +223,11 @@ void Interposer::set_tsc_adjust(u64 adjust) {
     m_tsc_adjust = adjust;
 }
 
+void Interposer::idle() {
+    drain_ring();
+    m_observer.idle();
+}
+
 void Interposer::drain_ring() {
     HandlerData& d = *m_data;
     while (d.ring_tail != d.ring_head) {

@@ -95,6 +95,8 @@ public:
         static_cast<void>(caller);
         static_cast<void>(memory);
     }
+    /// The guest waits, and so may what was kept back to be written in one piece: it is up to date.
+    virtual void idle() {}
     /// Said once, when the kernel's image could not tell who runs: names go missing, calls do not.
     virtual void knowledge_missing(const std::string& why) = 0;
 };
@@ -136,6 +138,8 @@ public:
     void set_tsc_adjust(u64 adjust);
     /// Reports the calls that wait in the ring.
     void drain_ring();
+    /// The guest waits: the observer gets all there is, and is told so.
+    void idle();
     /// SYSCALL entries counted in the guest, by number.
     [[nodiscard]] std::span<const u64, handler_call_numbers> calls() const { return m_data->calls; }
     /// The handler's first byte in the monitor's memory: for the ablation that shows it carries the

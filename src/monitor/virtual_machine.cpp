@@ -506,6 +506,9 @@ void VirtualMachine::set_tsc_offset() {
 
 // ---------------------------------------------------------------- idling
 
+/// A wait so long that what the guest did before it is shown first.
+constexpr u64 shown_before_wait_ns = 5'000'000;
+
 /// HLT: the machine's own thread waits where its next event comes from.
 void VirtualMachine::handle_halt() {
     ControlBlock& cb = m_processor->control_block();
@@ -528,6 +531,7 @@ void VirtualMachine::handle_halt() {
         // looking again.
         const u64 wait = std::min<u64>(deadline > now ? deadline - now : 0, 100'000'000);
         if (wait == 0) continue;
+        if (m_interposer != nullptr && wait >= shown_before_wait_ns) m_interposer->idle();
         const timespec timeout{static_cast<time_t>(wait / 1'000'000'000),
                                static_cast<long>(wait % 1'000'000'000)};
         const nfds_t watched = m_input_waits ? 0 : fds.size();

@@ -122,6 +122,21 @@ filter)
     not_in_trace '\] (read|close|mmap|fstat|brk)\('
     balanced
     ;;
+shown_while_it_runs)
+    # The guest sleeps for longer than the test waits: what it did before is in the file nevertheless.
+    "$gnomon" trace --kernel "$kernel" --busybox "$busybox" -o "$work/trace" -- sh -c 'echo begun; sleep 1000; true' \
+        </dev/null >"$work/out" 2>"$work/err" &
+    pid=$!
+    for _ in {1..600}; do
+        grep -q 'write(1, "begun\\n", 6)' "$work/trace" 2>/dev/null && break
+        sleep 0.1
+    done
+    kill -TERM "$pid"
+    status=0
+    wait "$pid" || status=$?
+    in_trace 'write\(1, "begun\\n", 6\) += 6'
+    [ "$status" -eq 143 ] || fail "exit status $status"
+    ;;
 summary)
     trace 0 -c -- sh -c 'ls / >/dev/null' </dev/null
     in_trace '^% time +seconds +usecs/call +calls +errors syscall'
