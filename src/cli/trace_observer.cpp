@@ -1,23 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/trace_observer.h"
 
+#include "base/host_time.h"
 #include "monitor/interposer.h"
 #include "trace/syscall_table.h"
 #include "trace/tracer.h"
 
 #include <cstring>
-#include <ctime>
 #include <spdlog/spdlog.h>
 
 namespace gnomon::cli {
 
 namespace {
-
-u64 utc_now_ns() {
-    timespec t{};
-    ::clock_gettime(CLOCK_REALTIME, &t);
-    return static_cast<u64>(t.tv_sec) * 1'000'000'000 + static_cast<u64>(t.tv_nsec);
-}
 
 /// clone, fork, vfork and clone3, whose child returns 0 from a call that it did not make.
 bool makes_task(u64 number, bool compat) {

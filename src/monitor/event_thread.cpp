@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "monitor/event_thread.h"
 
+#include "base/host_time.h"
 #include "base/signal_mask.h"
 
 #include <algorithm>
@@ -12,12 +13,6 @@
 #include <x86intrin.h>
 
 namespace gnomon::monitor {
-
-u64 monotonic_ns() {
-    timespec t{};
-    ::clock_gettime(CLOCK_MONOTONIC, &t);
-    return static_cast<u64>(t.tv_sec) * 1'000'000'000 + static_cast<u64>(t.tv_nsec);
-}
 
 Result<std::unique_ptr<EventThread>> EventThread::create(std::function<void()> kick,
                                                          std::vector<int> descriptors,

@@ -52,7 +52,4 @@ private:
     std::thread m_thread;
 };
 
-/// CLOCK_MONOTONIC in ns.
-[[nodiscard]] u64 monotonic_ns();
-
 } // namespace gnomon::monitor

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "monitor/virtual_machine.h"
 
+#include "base/host_time.h"
 #include "guest/acpi/tables.h"
 #include "guest/boot/linux_boot.h"
 #include "monitor/cpuid.h"
@@ -27,12 +28,6 @@ using processor::Segment;
 using processor::Vector;
 
 namespace {
-
-u64 utc_now_ns() {
-    timespec t{};
-    ::clock_gettime(CLOCK_REALTIME, &t);
-    return static_cast<u64>(t.tv_sec) * 1'000'000'000 + static_cast<u64>(t.tv_nsec);
-}
 
 Segment flat_segment(u16 selector, u32 rights) {
     Segment s;

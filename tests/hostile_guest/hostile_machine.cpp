@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hostile_guest/hostile_machine.h"
 
+#include "base/host_time.h"
 #include "base/verify.h"
 #include "monitor/shadow/strict_walker.h"
 
@@ -66,11 +67,7 @@ T must(Result<T> result) {
 }
 
 /// CPU time of this thread, in ns.
-u64 thread_time() {
-    timespec t{};
-    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return static_cast<u64>(t.tv_sec) * 1'000'000'000 + static_cast<u64>(t.tv_nsec);
-}
+u64 thread_time() { return host_time_ns(CLOCK_THREAD_CPUTIME_ID); }
 
 Segment flat(u16 sel, u32 rights) {
     Segment s;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The monitor's smaller parts: the event thread, the model-specific registers, the CPUID table.
+#include "base/host_time.h"
 #include "monitor/cpuid.h"
 #include "monitor/event_thread.h"
 #include "monitor/guest_msrs.h"
