@@ -14,6 +14,7 @@
 
 #include "base/verify.h"
 #include "processor/soft/code_cache.h"
+#include "processor/soft/sites.h"
 
 #include <cstddef>
 #include <cstring>
@@ -96,28 +97,24 @@ private:
 /// none called.
 struct Thunks {
     int (*run)(u64 executable_address) = nullptr; ///< enters translated code; returns a Leave value
+    /// Calls a function with the guest's vector registers saved around it.
+    void (*outside)(void (*function)(void*), void* argument) = nullptr;
 
     // These expect R14 = their site; the first also R13 = guest-virtual address of the access.
     u32 slow_access = 0;
     u32 commit = 0;
     u32 helper = 0;
+    u32 extended_helper = 0;
     u32 link = 0;            ///< leaves with Leave::link; R13 = page offset of the target
     u32 branch = 0;          ///< leaves with Leave::branch; R13 = RIP, R14 = BranchSite
     u32 dispatch = 0;        ///< leaves with Leave::dispatch; R13 = RIP
     u32 dispatch_offset = 0; ///< likewise; R13 = offset from the page base
-    u32 entry_miss = 0;      ///< default content of entry tables: R13 = page offset of the target
-    u32 host_fault = 0;      ///< where the signal handler sends a faulting instruction
-};
-
-/// Why `Thunks::run` came back.
-enum class Leave : int {
-    dispatch = 1, ///< go on at Cpu::resume_rip
-    link,         ///< link Cpu::site (a LinkSite) and go on at Cpu::resume_rip
-    branch,       ///< go on at Cpu::resume_rip if Cpu::site (a BranchSite) may branch there
-    state,        ///< go on at cb.state.rip, in whatever mode
-    fault,        ///< Cpu::pending tells
-    exit,         ///< Cpu::exit tells
-    host_fault,   ///< Cpu::fault_host_pc and fault_signal tell
+    // These two go on there without leaving where that is possible. Not from blocks of one
+    // instruction.
+    u32 chain = 0;        ///< R13 = RIP
+    u32 chain_branch = 0; ///< R13 = RIP, R14 = BranchSite
+    u32 entry_miss = 0;   ///< default content of entry tables: R13 = page offset of the target
+    u32 host_fault = 0;   ///< where the signal handler sends a faulting instruction
 };
 
 } // namespace gnomon::processor::soft

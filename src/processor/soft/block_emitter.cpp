@@ -294,9 +294,9 @@ void BlockEmitter::emit_helper(const Instruction& i, Helper helper, bool extende
     HelperSite& site = *m_cache.allocate<HelperSite>();
     site.helper = helper;
     site.instruction = i;
-    site.extended = extended;
+    site.chains = !m_mode.has(Mode::single);
     m.mov(h::r14, reinterpret_cast<std::uintptr_t>(&site));
-    m.jump_to(m_thunks.helper);
+    m.jump_to(extended ? m_thunks.extended_helper : m_thunks.helper);
     site.continuation = m.here();
 }
 

@@ -114,10 +114,4 @@ private:
     std::vector<Mark> m_marks;
 };
 
-// Helpers that belong to translation itself (translation_helpers.cpp).
-HelperResult raise_nm(Cpu&, const Instruction&);
-HelperResult check_execution_hook(Cpu&, const Instruction&);
-HelperResult
-leave_monitor_mode(Cpu&, const Instruction&); ///< the near indirect JMP of the substitute handler
-
 } // namespace gnomon::processor::soft

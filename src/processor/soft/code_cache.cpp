@@ -14,17 +14,28 @@ namespace {
 
 constexpr std::size_t arena_chunk = 256 * 1024;
 
-u64 page_key(Gpa frame, Mode mode) { return frame.frame_number() << 16 | mode.bits; }
 u64 straddle_key(Gpa frame, u16 offset) { return frame.frame_number() << page_shift | offset; }
 
-/// 64-byte chunks that [begin, end) of a page touches, as bits.
-u64 chunk_mask(u64 begin, u64 end) {
-    const u64 first = begin / 64, last = (end - 1) / 64;
-    const u64 upto_last = last == 63 ? ~u64{0} : (u64{1} << (last + 1)) - 1;
-    return upto_last & ~((u64{1} << first) - 1);
+} // namespace
+
+void CodeChunks::add(Gpa frame, u64 chunks) {
+    const Place place = place_of(frame);
+    Directory& d = place.monitor ? m_monitor : m_ram;
+    if (place.group >= d.size()) d.resize(place.group + 1);
+    if (d[place.group] == nullptr) d[place.group] = std::make_unique<Group>();
+    (*d[place.group])[place.index] |= chunks;
 }
 
-} // namespace
+void CodeChunks::clear(Gpa frame) {
+    const Place place = place_of(frame);
+    Directory& d = place.monitor ? m_monitor : m_ram;
+    if (place.group < d.size() && d[place.group] != nullptr) (*d[place.group])[place.index] = 0;
+}
+
+void CodeChunks::clear() {
+    m_ram.clear();
+    m_monitor.clear();
+}
 
 Result<std::unique_ptr<CodeCache>> CodeCache::create(std::size_t bytes) {
     std::unique_ptr<CodeCache> cache(new CodeCache);
@@ -130,14 +141,8 @@ void CodeCache::add_straddling(const PageCode& page, u16 offset, Gpa second, u32
     m_code_frames[second.frame_number()].straddled = true;
 }
 
-bool CodeCache::overlaps_code(Gpa gpa, u64 size) const {
-    const auto it = m_code_frames.find(gpa.frame_number());
-    if (it == m_code_frames.end()) return false;
-    return (it->second.chunks & chunk_mask(gpa.page_offset(), gpa.page_offset() + size)) != 0;
-}
-
 void CodeCache::note_code_bytes(Gpa frame, u32 begin, u32 end) {
-    m_code_frames[frame.frame_number()].chunks |= chunk_mask(begin, end);
+    m_chunks.add(frame, chunk_mask(begin, end));
 }
 
 void CodeCache::drop(Gpa frame) {
@@ -150,12 +155,14 @@ void CodeCache::drop(Gpa frame) {
             return item.second.page->frame == frame.page() || item.second.second == frame.page();
         });
     m_code_frames.erase(it);
+    m_chunks.clear(frame);
 }
 
 void CodeCache::flush() {
     m_used = m_thunks_end;
     m_pages.clear();
     m_code_frames.clear();
+    m_chunks.clear();
     m_straddlers.clear();
     m_block_list.clear();
     m_marks.clear();

@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "processor/soft/mode.h"
 
+#include <array>
 #include <memory>
 #include <optional>
 #include <unordered_map>
@@ -54,6 +55,39 @@ struct Block {
     u32 first_mark = 0, mark_count = 0;
 };
 
+/// Which 64-byte chunks of which frames hold translated code. A directory of directories, so that
+/// a look costs two loads; frames of RAM and of monitor pages apart.
+class CodeChunks {
+public:
+    /// Bit n: bytes [64n, 64n+64) of the frame.
+    [[nodiscard]] u64 of(Gpa frame) const {
+        const Place place = place_of(frame);
+        const Directory& d = place.monitor ? m_monitor : m_ram;
+        if (place.group >= d.size() || d[place.group] == nullptr) return 0;
+        return (*d[place.group])[place.index];
+    }
+    void add(Gpa frame, u64 chunks);
+    void clear(Gpa frame);
+    void clear();
+
+private:
+    static constexpr u64 group_size = 512;
+    using Group = std::array<u64, group_size>;
+    using Directory = std::vector<std::unique_ptr<Group>>;
+    struct Place {
+        bool monitor;
+        u64 group, index;
+    };
+    [[nodiscard]] static Place place_of(Gpa frame) {
+        const bool monitor = frame.value() >= monitor_frame_base;
+        const u64 number =
+            frame.frame_number() - (monitor ? Gpa(monitor_frame_base).frame_number() : 0);
+        return {monitor, number / group_size, number % group_size};
+    }
+
+    Directory m_ram, m_monitor;
+};
+
 class CodeCache {
 public:
     /// @param bytes size of the code memory.
@@ -83,6 +117,12 @@ public:
 
     // --- index ---
     [[nodiscard]] PageCode& page(Gpa frame, Mode mode);
+    [[nodiscard]] PageCode* find_page(Gpa frame, Mode mode) const {
+        const auto it = m_pages.find(page_key(frame, mode));
+        return it == m_pages.end() ? nullptr : it->second.get();
+    }
+    /// What an entry table holds where nothing is translated.
+    [[nodiscard]] u32 entry_miss() const { return m_entry_miss; }
     /// Executable address of the block at `offset` (polled entry), or 0.
     [[nodiscard]] u32 entry(const PageCode& page, u16 offset) const {
         const u32 e = page.entries[offset];
@@ -103,12 +143,12 @@ public:
     void add_straddling(const PageCode& page, u16 offset, Gpa second, u32 entry);
 
     // --- coherence with guest memory ---
-    [[nodiscard]] bool has_code(Gpa frame) const {
-        return m_code_frames.contains(frame.frame_number());
-    }
+    [[nodiscard]] bool has_code(Gpa frame) const { return m_chunks.of(frame) != 0; }
     /// Whether translated bytes lie in [gpa, gpa + size), at 64-byte granularity; the range lies in
     /// one page.
-    [[nodiscard]] bool overlaps_code(Gpa gpa, u64 size) const;
+    [[nodiscard]] bool overlaps_code(Gpa gpa, u64 size) const {
+        return (m_chunks.of(gpa) & chunk_mask(gpa.page_offset(), gpa.page_offset() + size)) != 0;
+    }
     void note_code_bytes(Gpa frame, u32 begin, u32 end);
     /// Drops every translation made from `frame`. Its host code stays until `flush`.
     void drop(Gpa frame);
@@ -124,9 +164,18 @@ public:
 private:
     CodeCache() = default;
     void* raw(std::size_t size, std::size_t alignment);
+    [[nodiscard]] static u64 page_key(Gpa frame, Mode mode) {
+        return frame.frame_number() << 16 | mode.bits;
+    }
+
+    /// 64-byte chunks that [begin, end) of a page touches, as bits.
+    [[nodiscard]] static u64 chunk_mask(u64 begin, u64 end) {
+        const u64 first = begin / 64, last = (end - 1) / 64;
+        const u64 upto_last = last == 63 ? ~u64{0} : (u64{1} << (last + 1)) - 1;
+        return upto_last & ~((u64{1} << first) - 1);
+    }
 
     struct FrameCode {
-        u64 chunks = 0; ///< bit n: bytes [64n, 64n+64) hold translated code
         std::vector<PageCode*> pages;
         bool straddled = false; ///< a straddling block begins or ends here
     };
@@ -145,6 +194,7 @@ private:
     u32 m_entry_miss = 0;
     std::unordered_map<u64, std::unique_ptr<PageCode>> m_pages; ///< key: frame number << 16 | mode
     std::unordered_map<u64, FrameCode> m_code_frames;
+    CodeChunks m_chunks;
     std::unordered_multimap<u64, Straddler>
         m_straddlers;                ///< key: frame number of the first page << 12 | offset
     std::vector<Block> m_block_list; ///< by ascending host address

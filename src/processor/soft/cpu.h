@@ -111,6 +111,13 @@ struct Cpu {
         return write(gva, &in, sizeof in, mode);
     }
 
+    // --- The flags, between their two homes ---
+    void merge_flags() {
+        cb.state.rflags = (cb.state.rflags & ~rflags::arithmetic) |
+                          (host_flags & rflags::arithmetic) | rflags::fixed1;
+    }
+    void split_flags() { host_flags = (cb.state.rflags & rflags::arithmetic) | rflags::fixed1; }
+
     // --- Raising ---
     HelperResult raise(Vector vector) {
         pending = {Pending::Kind::exception, vector, false, 0, 0};
@@ -170,6 +177,11 @@ struct Cpu {
     CodeCache* code_cache = nullptr;
     u32 commit_thunk = 0;
     Cpu* self = this;
+    /// Calls a function that may use any register, with the guest's vector registers saved around
+    /// it (calls.h).
+    void (*outside_thunk)(void (*function)(void*), void* argument) = nullptr;
+    bool vectors_live = false; ///< C++ runs that leaves the guest's vector registers in the host's
+    u16 fetch_mode[tlb_set_count] = {}; ///< mode bits that a set's fetch entries belong to
     u64 host_flags = 2; ///< the guest's arithmetic flags while C++ runs, as PUSHFQ left them
     u64 rcx_save = 0;   ///< RCX inside a flag-preserving sequence
     u64 index_mask = u64{tlb_size - 1} << page_shift; ///< PEXT mask: address -> TLB index
@@ -181,7 +193,9 @@ struct Cpu {
     u64 next_host = 0;     ///< host address at which translated code goes on after C++
     u64 next_r13 = 0,
         next_r14 = 0;     ///< its scratch registers there: page offset and host page of an access
-    u64 run_rip = 0;      ///< of the first instruction since translated code was entered
+    u64 run_rip = 0;      ///< of the first instruction since translated code was entered, or since
+                          ///< RF may have been set
+    bool resumed = false; ///< RF was set since, and is to be cleared when the run ends
     u64 resume_rip = 0;   ///< set by stubs that leave translated code
     void* site = nullptr; ///< what the stub that left wants done (LinkSite, BranchSite)
     u32 guest_mxcsr = 0x1f80, host_mxcsr = 0x1f80;

@@ -61,15 +61,16 @@ void BlockEmitter::jump_if(const Instruction& i, u8 condition) {
 /// misses there leaves: whether the branch may go to its target is looked at only then, since what
 /// the TLB holds has been looked at.
 void BlockEmitter::indirect_jump(const BranchSite* site) {
+    const bool single = m_mode.has(Mode::single);
     const auto leave = [&] {
         if (site == nullptr) {
-            m.jump_to(m_thunks.dispatch);
+            m.jump_to(single ? m_thunks.dispatch : m_thunks.chain);
             return;
         }
         m.mov(h::r14, reinterpret_cast<std::uintptr_t>(site));
-        m.jump_to(m_thunks.branch);
+        m.jump_to(single ? m_thunks.branch : m_thunks.chain_branch);
     };
-    if (m_mode.has(Mode::single) || !m_bmi2) {
+    if (single || !m_bmi2) {
         leave();
         return;
     }

@@ -5,7 +5,6 @@
 #include "processor/soft/operands.h"
 
 #include <Zydis/Mnemonic.h>
-#include <x86intrin.h>
 
 namespace gnomon::processor::soft {
 
@@ -178,7 +177,7 @@ HelperResult rdtsc(Cpu& cpu, const Instruction&) {
 HelperResult rdtscp(Cpu& cpu, const Instruction&) {
     if (!shows_feature(cpu.cb, cpuid_feature::rdtscp)) return cpu.raise(Vector::ud);
     if (tsc_forbidden(cpu)) return cpu.raise(Vector::gp, 0);
-    _mm_lfence(); // waits until what precedes it has executed
+    asm volatile("lfence" ::: "memory"); // waits until what precedes it has executed
     load_tsc(cpu);
     cpu.set_gpr(rcx, 4, cpu.cb.state.tsc_aux);
     return HelperResult::next;

@@ -120,4 +120,10 @@ HelperResult bcd_adjust(Cpu&, const Instruction&); ///< AAA, AAS, AAM, AAD, DAA,
 HelperResult salc(Cpu&, const Instruction&);
 HelperResult xlat(Cpu&, const Instruction&);
 
+// translation_helpers.cpp: what translation itself needs
+HelperResult raise_nm(Cpu&, const Instruction&);
+HelperResult check_execution_hook(Cpu&, const Instruction&); ///< before the hooked instruction
+HelperResult
+leave_monitor_mode(Cpu&, const Instruction&); ///< the near indirect JMP of the substitute handler
+
 } // namespace gnomon::processor::soft

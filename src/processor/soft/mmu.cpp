@@ -2,6 +2,7 @@
 #include "processor/soft/mmu.h"
 
 #include "processor/soft/breakpoints.h"
+#include "processor/soft/calls.h"
 #include "processor/soft/code_cache.h"
 #include "processor/soft/mode.h"
 
@@ -167,8 +168,8 @@ void revoke_writes(Cpu& cpu, Hva host_page) {
 }
 
 void note_code_write(Cpu& cpu, Gpa gpa, u64 size) {
-    if (!cpu.code_cache->has_code(gpa) || !cpu.code_cache->overlaps_code(gpa, size)) return;
-    cpu.code_cache->drop(gpa.page());
+    if (!cpu.code_cache->overlaps_code(gpa, size)) return;
+    call_outside(cpu, [&] { cpu.code_cache->drop(gpa.page()); });
     cpu.code_changed = true;
     ++cpu.statistics.code_invalidations;
 }

@@ -7,6 +7,18 @@
 
 namespace gnomon::processor::soft {
 
+/// Why translated code was left, or what has become of a call from it: what Thunks::run returns,
+/// and any ThunkTarget that does not return 0.
+enum class Leave : int {
+    dispatch = 1, ///< go on at Cpu::resume_rip
+    link,         ///< link Cpu::site (a LinkSite) and go on at Cpu::resume_rip
+    branch,       ///< go on at Cpu::resume_rip if Cpu::site (a BranchSite) may branch there
+    state,        ///< go on at cb.state.rip, in whatever mode
+    fault,        ///< Cpu::pending tells
+    exit,         ///< Cpu::exit tells
+    host_fault,   ///< Cpu::fault_host_pc and fault_signal tell
+};
+
 /// One memory access of one guest instruction.
 struct AccessSite {
     u32 cont = 0; ///< host address at which R13 = page offset and R14 = host page are expected
@@ -40,7 +52,7 @@ struct HelperSite {
     Helper helper = nullptr;
     Instruction instruction;
     u32 continuation = 0; ///< host address of what follows
-    bool extended = false;
+    bool chains = false;  ///< translated code may go on elsewhere without the dispatch loop
 };
 
 } // namespace gnomon::processor::soft

@@ -2,7 +2,9 @@
 #include "processor/soft/slow_access.h"
 
 #include "processor/soft/access_checks.h"
+#include "processor/soft/calls.h"
 #include "processor/soft/mmu.h"
+#include "processor/soft/twin.h"
 
 #include <algorithm>
 #include <cstring>
@@ -16,23 +18,6 @@ int go_on(Cpu& cpu, u32 host, u64 r13, const void* r14) {
     cpu.next_r13 = r13;
     cpu.next_r14 = reinterpret_cast<u64>(r14);
     return 0;
-}
-
-/// The cold twin: a copy of the operation, which is position-independent, followed by the commit.
-/// @return its address, or 0 if the cache has no room.
-u32 make_twin(CodeCache& cache, const AccessSite& site, u32 commit_thunk,
-              const AccessSite* address) {
-    constexpr std::size_t room = 256;
-    const std::size_t size = site.after - site.cont;
-    if (cache.room() < size + room) return 0;
-    Assembler a(cache, size + room);
-    const u32 begin = a.here();
-    a.db(cache.writable(site.cont), size);
-    a.mov(Xbyak::util::r14, reinterpret_cast<std::uintptr_t>(address));
-    a.jump_to(commit_thunk);
-    cache.add_twin(begin, a.here(), site.page_offset);
-    cache.advance(a.getSize());
-    return begin;
 }
 
 } // namespace
@@ -136,7 +121,8 @@ int resolve_access(Cpu& cpu, Gva address, AccessSite& site, u32 commit_thunk) {
     if (!slow.bounced && !traced && !slow.code_written)
         return go_on(cpu, site.cont, address.page_offset(), found[0].host);
 
-    if (site.twin == 0) site.twin = make_twin(*cpu.code_cache, site, commit_thunk, &site);
+    if (site.twin == 0)
+        call_outside(cpu, [&] { site.twin = make_twin(*cpu.code_cache, site, commit_thunk); });
     if (site.twin == 0) {
         cpu.flush_wanted = true; // run the instruction again in an empty cache
         return static_cast<int>(Leave::state);

@@ -3,7 +3,6 @@
 /// commit.
 #pragma once
 
-#include "processor/soft/assembler.h"
 #include "processor/soft/sites.h"
 
 namespace gnomon::processor::soft {

@@ -4,11 +4,12 @@
 #include "base/verify.h"
 #include "processor/exceptions.h"
 #include "processor/soft/breakpoints.h"
+#include "processor/soft/calls.h"
 #include "processor/soft/events.h"
 #include "processor/soft/host_faults.h"
 #include "processor/soft/mmu.h"
 #include "processor/soft/operands.h"
-#include "processor/soft/slow_access.h"
+#include "processor/soft/target.h"
 #include "processor/soft/thunks.h"
 
 #include <algorithm>
@@ -27,10 +28,6 @@ namespace {
 /// The Cpu that this thread's GS base points to. Nothing else in a 64-bit Linux process uses GS.
 thread_local const Cpu* gs_owner = nullptr;
 
-void merge_flags(Cpu& cpu) {
-    cpu.cb.state.rflags = (cpu.cb.state.rflags & ~rflags::arithmetic) |
-                          (cpu.host_flags & rflags::arithmetic) | rflags::fixed1;
-}
 /// Cpu::read and write raise #GP for an address that is not canonical: in the stack segment that is
 /// #SS.
 void name_stack_fault(Cpu& cpu, const Instruction& insn) {
@@ -39,15 +36,6 @@ void name_stack_fault(Cpu& cpu, const Instruction& insn) {
         !Cpu::canonical(cpu.effective_address(insn).value()))
         cpu.pending.vector = Vector::ss;
 }
-void split_flags(Cpu& cpu) {
-    cpu.host_flags = (cpu.cb.state.rflags & rflags::arithmetic) | rflags::fixed1;
-}
-
-/// The linear address that is fetched from at `rip`.
-Gva fetch_address(const RegisterBlock& s, u64 rip) {
-    return Gva(s.code64() ? rip : (s.segment[seg_cs].base + rip) & 0xffffffff);
-}
-
 /// Whether an instruction may begin at `rip`: a canonical address, or one within the limit of CS.
 bool fetch_allowed(const RegisterBlock& s, u64 rip) {
     return s.code64() ? Cpu::canonical(rip) : rip <= s.segment[seg_cs].limit;
@@ -85,8 +73,11 @@ Result<std::unique_ptr<SoftProcessor>> SoftProcessor::create(const SoftProcessor
     // SAFETY: within the mapping, and aligned, since the mapping's end is.
     p->m_cpu.reset(new (p->m_cpu_memory.base() + (p->m_cpu_memory.size() - sizeof(Cpu))) Cpu);
     p->m_cpu->code_cache = p->m_cache.get();
-    p->m_thunks = make_thunks(*p->m_cache, {on_slow_access, on_commit, on_helper},
-                              p->m_features.has(Feature::avx));
+    p->m_thunks = make_thunks(
+        *p->m_cache,
+        {on_slow_access, on_commit, on_helper, on_dispatch, on_branch, on_extended_helper},
+        {.avx = p->m_features.has(Feature::avx), .keep_vectors = calls_keep_vectors()});
+    p->m_cpu->outside_thunk = p->m_thunks.outside;
     p->m_cpu->commit_thunk = p->m_thunks.commit;
     p->m_translator =
         std::make_unique<Translator>(*p->m_cache, p->m_features, options.count_instructions);
@@ -153,49 +144,15 @@ void SoftProcessor::flush_code() {
 
 // ---------------------------------------------------------------- calls from translated code
 
-int SoftProcessor::on_slow_access(Cpu* cpu, u64 r13, void* site) {
-    return resolve_access(*cpu, Gva(r13), *static_cast<AccessSite*>(site), cpu->commit_thunk);
-}
-
-int SoftProcessor::on_commit(Cpu* cpu, u64, void* site) {
-    return commit_access(*cpu, *static_cast<AccessSite*>(site));
-}
-
-int SoftProcessor::on_helper(Cpu* cpu, u64, void* site_pointer) {
+/// As on_helper (calls.h), for the helpers that see vector and x87 registers.
+int SoftProcessor::on_extended_helper(Cpu* cpu, u64, void* site_pointer) {
     const HelperSite& site = *static_cast<const HelperSite*>(site_pointer);
-    RegisterBlock& s = cpu->cb.state;
-    ++cpu->statistics.helper_calls;
-    s.rip = cpu->page_base + site.instruction.page_offset;
-    if (!site.instruction.code64) s.rip &= 0xffffffff;
-    merge_flags(*cpu);
-    // RF covers one instruction, and is cleared for good when this run ends.
-    if (s.rip != cpu->run_rip) s.rflags &= ~rflags::rf;
-    cpu->pending.kind = Pending::Kind::none;
-    cpu->code_changed = false;
-    cpu->mmio_taken = 0;
-    if (site.extended) export_extended_state(*cpu);
+    begin_helper(*cpu, site);
+    export_extended_state(*cpu);
     const HelperResult result = site.helper(*cpu, site.instruction);
-    if (site.extended) import_extended_state(*cpu);
-    split_flags(*cpu);
-    if (result != HelperResult::fault || cpu->pending.kind == Pending::Kind::exception)
-        end_mmio_reads(*cpu);
-    if (result == HelperResult::fault && site.extended) name_stack_fault(*cpu, site.instruction);
-    switch (result) {
-    case HelperResult::next:
-        cpu->cb.interrupt_shadow = false;
-        cpu->single_step_once = false;
-        if (cpu->deferred_exit || cpu->code_changed) {
-            s.rip += site.instruction.length;
-            if (!site.instruction.code64) s.rip &= 0xffffffff;
-            return static_cast<int>(Leave::state);
-        }
-        [[fallthrough]];
-    case HelperResult::next_here: cpu->next_host = site.continuation; return 0;
-    case HelperResult::dispatch: return static_cast<int>(Leave::state);
-    case HelperResult::fault: return static_cast<int>(Leave::fault);
-    case HelperResult::exit: return static_cast<int>(Leave::exit);
-    }
-    return static_cast<int>(Leave::state);
+    import_extended_state(*cpu);
+    if (result == HelperResult::fault) name_stack_fault(*cpu, site.instruction);
+    return finish_helper(*cpu, site, result);
 }
 
 // ---------------------------------------------------------------- finding code
@@ -209,57 +166,30 @@ SoftProcessor::Target SoftProcessor::find_target() {
     Cpu& cpu = *m_cpu;
     const u64 rip = cpu.cb.state.rip;
     const Mode mode = Mode::of(cpu);
-    const TlbSet set = mode.set();
-    const auto set_index = static_cast<unsigned>(set);
-    // Whether a page is hooked follows from its address, by which fetch entries are found.
-    const u16 set_mode = mode.bits & static_cast<u16>(~Mode::hooked);
-    if (m_fetch_mode[set_index] != set_mode) {
-        flush_fetch(cpu, set);
-        m_fetch_mode[set_index] = set_mode;
-    }
     cpu.pending.kind = Pending::Kind::none;
     if (!fetch_allowed(cpu.cb.state, rip)) {
         cpu.raise(Vector::gp, 0);
         return {};
     }
     const Gva gva = fetch_address(cpu.cb.state, rip);
-    cpu.page_base = rip - gva.page_offset();
-    const auto offset = static_cast<u16>(gva.page_offset());
-
-    Tlb& t = cpu.tlb[set_index];
-    const u64 i = gva.frame_number() % tlb_size;
-    const u64 tag = ~gva.page().value() + 1;
-    if (t.fetch_tag[i] == tag) {
-        // SAFETY: fetch_code was filled below with the entry table of a live PageCode.
-        const u32 entry = reinterpret_cast<const u32*>(t.fetch_code[i])[offset];
-        if (entry != m_thunks.entry_miss) return within_limit({entry, nullptr});
-    }
-    const Walk found = walk(cpu, gva, Reach::execute, set);
-    if (found.kind == Walk::Kind::fault) {
-        leave_for_page_fault(cpu, gva, found.error_code, false);
+    LookUp found = look_up(cpu, mode);
+    if (found.entry != 0) return within_limit({found.entry, found.page});
+    if (found.walk.kind == Walk::Kind::fault) {
+        leave_for_page_fault(cpu, gva, found.walk.error_code, false);
         return {};
     }
-    if (found.kind == Walk::Kind::mmio) {
+    if (found.walk.kind == Walk::Kind::mmio) {
         cpu.raise(Vector::gp, 0); // there is no code behind device registers
         return {};
     }
-    PageCode* page = &m_cache->page(found.frame, mode);
-    Target target{m_cache->entry(*page, offset), page};
-    if (target.entry == 0) {
-        target = translate_target(found.frame, found.host, *page, gva);
-        if (target.entry == 0) return target;
-        page = target.page;
-    }
-    t.fetch_tag[i] = tag;
-    t.fetch_code[i] = reinterpret_cast<u64>(page->entries.get());
-    t.fetch_page[i] = cpu.page_base;
-    return within_limit(target);
+    PageCode& page = found.page != nullptr ? *found.page : m_cache->page(found.walk.frame, mode);
+    return within_limit(translate_target(found.walk.frame, found.walk.host, page, gva));
 }
 
 SoftProcessor::Target SoftProcessor::within_limit(Target target) {
     const RegisterBlock& s = m_cpu->cb.state;
     const u64 limit = s.segment[seg_cs].limit;
-    if (s.code64() || limit == 0xffffffff) return target;
+    if (target.entry == 0 || s.code64() || limit == 0xffffffff) return target;
     const Block* block = m_cache->containing(target.entry); // one instruction, by Mode::single
     VERIFY(block != nullptr);
     if (s.rip + block->guest_length - 1 <= limit) return target;
@@ -347,7 +277,7 @@ bool SoftProcessor::deliver() {
     cpu.pending.kind = Pending::Kind::none;
     cpu.mmio_taken = 0;
     const HelperResult result = deliver_event(cpu);
-    split_flags(cpu);
+    cpu.split_flags();
     // Descriptors may be read from devices: then the data belongs to the delivery, not to the
     // instruction at RIP.
     m_delivery_reads = result == HelperResult::fault && cpu.pending.kind == Pending::Kind::exit &&
@@ -446,7 +376,7 @@ Exit SoftProcessor::enter() {
     }
     FaultScope faults(cpu, *m_cache, m_thunks.host_fault);
     import_extended_state(cpu);
-    split_flags(cpu);
+    cpu.split_flags();
     void* link_site = nullptr;
 
     constexpr u64 step_bit = u64{1} << 14; // DR6.BS
@@ -456,7 +386,7 @@ Exit SoftProcessor::enter() {
         raise_pending();
     };
     const auto leave = [&] {
-        merge_flags(cpu);
+        cpu.merge_flags();
         export_extended_state(cpu);
         // The x87 unit as C++ expects it: empty, masked, nothing of the guest's pending.
         asm volatile("fninit");
@@ -491,7 +421,7 @@ Exit SoftProcessor::enter() {
             cb.execution_hook_armed) {
             if (cb.injection.kind != Injection::Kind::none) {
                 link_site = nullptr;
-                merge_flags(cpu);
+                cpu.merge_flags();
                 if (deliver()) return leave();
                 continue;
             }
@@ -528,7 +458,8 @@ Exit SoftProcessor::enter() {
 
         const bool step_once = cpu.single_step_once, shadow = cb.interrupt_shadow;
         const bool trap = (cb.state.rflags & rflags::tf) != 0;
-        const bool resumed = (cb.state.rflags & rflags::rf) != 0, had_io_data = cb.io_data_valid;
+        const bool had_io_data = cb.io_data_valid;
+        cpu.resumed = (cb.state.rflags & rflags::rf) != 0;
         const u64 rip = cb.state.rip;
         cpu.run_rip = rip;
         cpu.single_step_once = false;
@@ -541,11 +472,11 @@ Exit SoftProcessor::enter() {
         cpu.mid_repeat = false;
         ++cpu.statistics.dispatches;
         const auto reason = static_cast<Leave>(m_thunks.run(target.entry));
-        merge_flags(cpu);
+        cpu.merge_flags();
         const auto complete_rf = [&] { // RF covers one instruction, all turns of it
             if (cpu.mid_repeat)
                 cb.state.rflags |= rflags::rf;
-            else if (resumed)
+            else if (cpu.resumed)
                 cb.state.rflags &= ~rflags::rf;
         };
 

@@ -64,9 +64,7 @@ private:
     void link(void* site, const Target& target);
     void activate();
 
-    static int on_slow_access(Cpu* cpu, u64 r13, void* site);
-    static int on_commit(Cpu* cpu, u64 r13, void* site);
-    static int on_helper(Cpu* cpu, u64 r13, void* site);
+    static int on_extended_helper(Cpu* cpu, u64 r13, void* site);
 
     /// The Cpu ends where its mapping ends.
     struct DestroyInPlace {
@@ -83,7 +81,6 @@ private:
     bool m_delivery_reads = false; ///< a delivery awaits data of a device
     Gva m_hooks[execution_hook_count];
     u64 m_debug_registers[8] = {};
-    u16 m_fetch_mode[tlb_set_count] = {};
 };
 
 /// Moves the live x87 state and the spilled vector registers to cb.state.extended, and back.

@@ -17,7 +17,6 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <emmintrin.h>
 #include <span>
 
 namespace gnomon::processor::soft {
@@ -326,7 +325,7 @@ public:
     /// Compares up to `count` pairs and returns how many it looked at.
     u64 pairs(const std::byte* left, i64 left_stride, const std::byte* right, i64 right_stride,
               u64 count) {
-        constexpr u64 block = 16 / sizeof(T);
+        constexpr u64 block = sizeof(u64) / sizeof(T);
         const bool forward = right_stride > 0;
         u64 i = 0;
         while (true) {
@@ -357,14 +356,13 @@ public:
 
 private:
     [[nodiscard]] bool block_stops(const std::byte* left, const std::byte* right) const {
-        const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i_u*>(left));
-        const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i_u*>(right));
-        auto equal = static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpeq_epi8(a, b)));
-        if (!m_until_equal) return equal != 0xffff;
-        for (unsigned width = 1; width < sizeof(T); width *= 2)
-            equal &= equal >> width;
-        constexpr unsigned first_bytes = 0xffff / ((1U << sizeof(T)) - 1);
-        return (equal & first_bytes) != 0;
+        const u64 difference = load<u64>(left) ^ load<u64>(right);
+        if (!m_until_equal) return difference != 0;
+        // Whether an element of the difference is zero: then alone does taking 1 from each borrow
+        // into a top bit that was clear.
+        constexpr u64 ones = ~u64{0} / static_cast<T>(~T{0});
+        constexpr u64 tops = ones << (8 * sizeof(T) - 1);
+        return ((difference - ones) & ~difference & tops) != 0;
     }
 
     const bool m_until_equal, m_repeated;
@@ -408,7 +406,8 @@ struct Scas {
     Cpu& cpu;
     Comparison<T> comparison;
     T accumulator;
-    std::array<T, 16 / sizeof(T)> block; ///< the accumulator, as wide as Comparison compares
+    std::array<T, sizeof(u64) / sizeof(T)>
+        block; ///< the accumulator, as wide as Comparison compares
 
     Scas(Cpu& processor, const Instruction& insn)
         : cpu(processor), comparison(insn), accumulator(static_cast<T>(cpu.cb.state.gpr[rax])) {

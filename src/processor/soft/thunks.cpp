@@ -16,20 +16,30 @@ const Xbyak::Reg64* const pinned[] = {&host::rax, &host::rcx, &host::rdx, &host:
 
 class ThunkMaker {
 public:
-    ThunkMaker(CodeCache& cache, bool avx) : m(cache, thunk_room), m_avx(avx) {}
+    ThunkMaker(CodeCache& cache, const ThunkOptions& options)
+        : m(cache, thunk_room), m_avx(options.avx), m_keep_vectors(options.keep_vectors) {}
 
     Thunks make(const ThunkTargets& targets) {
         Thunks t;
         const u32 run = m.here();
         make_run();
+        const u32 outside = m.here();
+        make_outside();
+        m_leave_live = m.here();
+        if (m_keep_vectors) save_vectors();
         m_leave_saved = m.here();
         make_leave_saved();
-        t.slow_access = make_call(targets.slow_access);
-        t.commit = make_call(targets.commit);
-        t.helper = make_call(targets.helper);
+        t.slow_access = make_call(targets.slow_access, m_keep_vectors);
+        t.commit = make_call(targets.commit, m_keep_vectors);
+        t.helper = make_call(targets.helper, m_keep_vectors);
+        t.extended_helper = make_call(targets.extended_helper, false);
+        t.chain_branch = make_call(targets.branch, m_keep_vectors);
 
-        t.entry_miss =
-            m.here(); // falls into dispatch_offset: an entry table holds a page offset's place
+        t.entry_miss = m.here(); // an entry table holds a page offset's place
+        m.load(host::r14, GNOMON_CPU(page_base));
+        m.lea(host::r13, m.ptr[host::r13 + host::r14]);
+        t.chain = make_call(targets.dispatch, m_keep_vectors);
+
         t.dispatch_offset = m.here();
         m.load(host::r14, GNOMON_CPU(page_base));
         m.lea(host::r13, m.ptr[host::r13 + host::r14]);
@@ -53,6 +63,8 @@ public:
         m.cache().seal_thunks(t.entry_miss);
         // SAFETY: `run` was assembled just now for this signature.
         t.run = reinterpret_cast<int (*)(u64)>(static_cast<std::uintptr_t>(run));
+        t.outside = reinterpret_cast<void (*)(void (*)(void*), void*)>(
+            static_cast<std::uintptr_t>(outside));
         return t;
     }
 
@@ -66,6 +78,17 @@ private:
         restore_vectors();
         restore_registers();
         m.jump_through(GNOMON_CPU(next_host));
+    }
+
+    void make_outside() {
+        m.sub(host::rsp, 8);
+        save_vectors();
+        m.mov(host::rax, host::rdi);
+        m.mov(host::rdi, host::rsi);
+        m.call(host::rax);
+        restore_vectors();
+        m.add(host::rsp, 8);
+        m.ret();
     }
 
     /// Guest registers are saved; EAX = Leave value.
@@ -85,18 +108,18 @@ private:
         m.jump_to(m_leave_saved);
     }
 
-    u32 make_call(ThunkTarget target) {
+    u32 make_call(ThunkTarget target, bool keep_vectors) {
         const u32 begin = m.here();
         save_registers();
-        save_vectors();
+        if (!keep_vectors) save_vectors();
         m.load(host::rdi, GNOMON_CPU(self));
         m.mov(host::rsi, host::r13);
         m.mov(host::rdx, host::r14);
         m.mov(host::rax, reinterpret_cast<std::uintptr_t>(target));
         m.call(host::rax);
         m.test(host::eax, host::eax);
-        m.jump_if_to(Assembler::nz, m_leave_saved);
-        restore_vectors();
+        m.jump_if_to(Assembler::nz, keep_vectors ? m_leave_live : m_leave_saved);
+        if (!keep_vectors) restore_vectors();
         restore_registers();
         m.load(host::r13, GNOMON_CPU(next_r13));
         m.load(host::r14, GNOMON_CPU(next_r14));
@@ -112,9 +135,14 @@ private:
         m.db(0x65), m.pop(m.qword[Xbyak::RegExp(std::size_t{GNOMON_CPU(host_flags)})]);
     }
 
+    /// The flags by SAHF and an addition that overflows or not: POPF takes much longer.
     void restore_registers() {
-        m.db(0x65), m.push(m.qword[Xbyak::RegExp(std::size_t{GNOMON_CPU(host_flags)})]);
-        m.popfq();
+        m.db(0x65), m.movzx(host::eax, m.word[Xbyak::RegExp(std::size_t{GNOMON_CPU(host_flags)})]);
+        m.xchg(host::al, host::ah);
+        m.and_(host::al, 8); // OF
+        m.shl(host::al, 4);
+        m.add(host::al, host::al);
+        m.sahf();
         m.load(host::r15, gpr_slot(rsp_index));
         for (unsigned i = 0; i < std::size(pinned); ++i)
             if (pinned[i] != nullptr) m.load(*pinned[i], gpr_slot(i));
@@ -148,14 +176,14 @@ private:
 
     static constexpr unsigned rsp_index = 4;
     Assembler m;
-    bool m_avx;
-    u32 m_leave_saved = 0;
+    bool m_avx, m_keep_vectors;
+    u32 m_leave_live = 0, m_leave_saved = 0;
 };
 
 } // namespace
 
-Thunks make_thunks(CodeCache& cache, const ThunkTargets& targets, bool avx) {
-    return ThunkMaker(cache, avx).make(targets);
+Thunks make_thunks(CodeCache& cache, const ThunkTargets& targets, const ThunkOptions& options) {
+    return ThunkMaker(cache, options).make(targets);
 }
 
 } // namespace gnomon::processor::soft

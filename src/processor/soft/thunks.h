@@ -12,10 +12,17 @@ namespace gnomon::processor::soft {
 using ThunkTarget = int (*)(Cpu*, u64 r13, void* site);
 
 struct ThunkTargets {
-    ThunkTarget slow_access, commit, helper;
+    ThunkTarget slow_access, commit, helper, dispatch, branch; ///< of calls.h
+    ThunkTarget extended_helper; ///< finds the guest's vector registers in Cpu::vector_spill
+};
+
+struct ThunkOptions {
+    bool avx = false;          ///< the host has it
+    bool keep_vectors = false; ///< targets other than extended_helper use general registers only
 };
 
 /// Assembles the thunks at the start of the cache and seals them.
-[[nodiscard]] Thunks make_thunks(CodeCache& cache, const ThunkTargets& targets, bool avx);
+[[nodiscard]] Thunks make_thunks(CodeCache& cache, const ThunkTargets& targets,
+                                 const ThunkOptions& options);
 
 } // namespace gnomon::processor::soft

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file Helpers that translation itself needs, beside those of the instruction table.
-#include "processor/soft/block_emitter.h"
+#include "processor/soft/helpers.h"
 
 namespace gnomon::processor::soft {
 

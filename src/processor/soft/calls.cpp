@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "processor/soft/calls.h"
+
+#include "processor/soft/mmu.h"
+#include "processor/soft/slow_access.h"
+#include "processor/soft/target.h"
+
+namespace gnomon::processor::soft {
+
+namespace {
+
+#ifdef GNOMON_CALLS_USE_VECTORS
+constexpr bool thunks_keep_vectors = false;
+#else
+constexpr bool thunks_keep_vectors = true;
+#endif
+
+/// While it lives, the guest's vector registers are in the host's.
+class LiveVectors {
+public:
+    explicit LiveVectors(Cpu& cpu) : m_cpu(cpu) { m_cpu.vectors_live = thunks_keep_vectors; }
+    LiveVectors(const LiveVectors&) = delete;
+    LiveVectors& operator=(const LiveVectors&) = delete;
+    ~LiveVectors() { m_cpu.vectors_live = false; }
+
+private:
+    Cpu& m_cpu;
+};
+
+/// Goes on at `rip` without the dispatch loop, if that is possible.
+bool go_on_at(Cpu& cpu, u64 rip) {
+    cpu.cb.state.rip = rip;
+    const u32 entry = chained_target(cpu);
+    cpu.next_host = entry;
+    return entry != 0;
+}
+
+} // namespace
+
+bool calls_keep_vectors() { return thunks_keep_vectors; }
+
+int on_slow_access(Cpu* cpu, u64 r13, void* site) {
+    const LiveVectors live(*cpu);
+    return resolve_access(*cpu, Gva(r13), *static_cast<AccessSite*>(site), cpu->commit_thunk);
+}
+
+int on_commit(Cpu* cpu, u64, void* site) {
+    const LiveVectors live(*cpu);
+    return commit_access(*cpu, *static_cast<AccessSite*>(site));
+}
+
+int on_dispatch(Cpu* cpu, u64 r13, void*) {
+    const LiveVectors live(*cpu);
+    if (go_on_at(*cpu, r13)) return 0;
+    cpu->resume_rip = r13;
+    return static_cast<int>(Leave::dispatch);
+}
+
+int on_branch(Cpu* cpu, u64 r13, void* site) {
+    const LiveVectors live(*cpu);
+    // Whether the branch may go there is for the loop to see, if it does not look right.
+    if (Cpu::canonical(r13) && go_on_at(*cpu, r13)) return 0;
+    cpu->resume_rip = r13;
+    cpu->site = site;
+    return static_cast<int>(Leave::branch);
+}
+
+void begin_helper(Cpu& cpu, const HelperSite& site) {
+    RegisterBlock& s = cpu.cb.state;
+    ++cpu.statistics.helper_calls;
+    s.rip = cpu.page_base + site.instruction.page_offset;
+    if (!site.instruction.code64) s.rip &= 0xffffffff;
+    cpu.merge_flags();
+    // RF covers one instruction, and is cleared for good when this run ends.
+    if (s.rip != cpu.run_rip) s.rflags &= ~rflags::rf;
+    cpu.pending.kind = Pending::Kind::none;
+    cpu.code_changed = false;
+    cpu.mmio_taken = 0;
+}
+
+int finish_helper(Cpu& cpu, const HelperSite& site, HelperResult result) {
+    RegisterBlock& s = cpu.cb.state;
+    cpu.split_flags();
+    if (result != HelperResult::fault || cpu.pending.kind == Pending::Kind::exception)
+        end_mmio_reads(cpu);
+    switch (result) {
+    case HelperResult::next:
+        cpu.cb.interrupt_shadow = false;
+        cpu.single_step_once = false;
+        if (cpu.deferred_exit || cpu.code_changed) {
+            s.rip += site.instruction.length;
+            if (!site.instruction.code64) s.rip &= 0xffffffff;
+            return static_cast<int>(Leave::state);
+        }
+        [[fallthrough]];
+    case HelperResult::next_here: cpu.next_host = site.continuation; return 0;
+    case HelperResult::dispatch:
+        cpu.next_host = site.chains ? chained_target(cpu) : 0;
+        return cpu.next_host != 0 ? 0 : static_cast<int>(Leave::state);
+    case HelperResult::fault: return static_cast<int>(Leave::fault);
+    case HelperResult::exit: return static_cast<int>(Leave::exit);
+    }
+    return static_cast<int>(Leave::state);
+}
+
+int on_helper(Cpu* cpu, u64, void* site_pointer) {
+    const HelperSite& site = *static_cast<const HelperSite*>(site_pointer);
+    const LiveVectors live(*cpu);
+    begin_helper(*cpu, site);
+    return finish_helper(*cpu, site, site.helper(*cpu, site.instruction));
+}
+
+} // namespace gnomon::processor::soft

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "processor/soft/target.h"
+
+namespace gnomon::processor::soft {
+
+LookUp look_up(Cpu& cpu, Mode mode) {
+    const TlbSet set = mode.set();
+    const auto set_index = static_cast<unsigned>(set);
+    // Whether a page is hooked follows from its address, by which fetch entries are found.
+    const u16 set_mode = mode.bits & static_cast<u16>(~Mode::hooked);
+    if (cpu.fetch_mode[set_index] != set_mode) {
+        flush_fetch(cpu, set);
+        cpu.fetch_mode[set_index] = set_mode;
+    }
+    const u64 rip = cpu.cb.state.rip;
+    const Gva gva = fetch_address(cpu.cb.state, rip);
+    cpu.page_base = rip - gva.page_offset();
+    const auto offset = static_cast<u16>(gva.page_offset());
+
+    Tlb& t = cpu.tlb[set_index];
+    const u64 i = gva.frame_number() % tlb_size;
+    const u64 tag = ~gva.page().value() + 1;
+    LookUp found;
+    if (t.fetch_tag[i] == tag) {
+        // SAFETY: fetch_code was filled below with the entry table of a live PageCode.
+        const u32 entry = reinterpret_cast<const u32*>(t.fetch_code[i])[offset];
+        if (entry != cpu.code_cache->entry_miss()) {
+            found.entry = entry;
+            return found;
+        }
+    }
+    found.walk = walk(cpu, gva, Reach::execute, set);
+    if (found.walk.kind != Walk::Kind::ram) return found;
+    found.page = cpu.code_cache->find_page(found.walk.frame, mode);
+    if (found.page == nullptr) return found;
+    found.entry = cpu.code_cache->entry(*found.page, offset);
+    t.fetch_tag[i] = tag;
+    t.fetch_code[i] = reinterpret_cast<u64>(found.page->entries.get());
+    t.fetch_page[i] = cpu.page_base;
+    return found;
+}
+
+u32 chained_target(Cpu& cpu) {
+    const ControlBlock& cb = cpu.cb;
+    const RegisterBlock& s = cb.state;
+    // What the loop looks at between runs. An interrupt that waits for IF is met where IF is set.
+    if (__atomic_load_n(&cpu.poll, __ATOMIC_RELAXED) != 0 || cpu.deferred_exit ||
+        cpu.delivery_exit_wanted || cpu.flush_wanted || cb.io_data_valid || cb.nmi_window ||
+        (cb.interrupt_window && (s.rflags & rflags::if_) != 0) ||
+        cb.injection.kind != Injection::Kind::none || !cb.execution_hook_armed ||
+        cb.interrupt_shadow || cpu.single_step_once || cpu.mid_repeat || cpu.traps_held ||
+        cpu.watch_hits != 0)
+        return 0;
+    const Mode mode = Mode::of(cpu);
+    if (mode.has(Mode::single) || !mode.has(Mode::code64) || !Cpu::canonical(s.rip)) return 0;
+    const u32 entry = look_up(cpu, mode).entry;
+    if (entry == 0) return 0;
+    // RF, which IRET may have set, covers the instruction there.
+    if ((s.rflags & rflags::rf) != 0) cpu.resumed = true;
+    cpu.run_rip = s.rip;
+    return entry;
+}
+
+} // namespace gnomon::processor::soft
