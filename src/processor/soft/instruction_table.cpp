@@ -221,6 +221,11 @@ constexpr Row rows[] = {
     HELPER_END(UD0, raise_ud),
     HELPER_END(UD1, raise_ud),
     HELPER_END(UD2, raise_ud),
+    // Zydis counts them among the base instructions of the Pentium Pro.
+    Row{ZYDIS_MNEMONIC_FCOMI, pass, F::x87, nullptr},
+    Row{ZYDIS_MNEMONIC_FCOMIP, pass, F::x87, nullptr},
+    Row{ZYDIS_MNEMONIC_FUCOMI, pass, F::x87, nullptr},
+    Row{ZYDIS_MNEMONIC_FUCOMIP, pass, F::x87, nullptr},
     HELPER_END(INT, int_n),
     HELPER_END(INT3, int_n),
     HELPER_END(INT1, int_n),
