@@ -105,6 +105,7 @@ struct Thunks {
     u32 commit = 0;
     u32 helper = 0;
     u32 extended_helper = 0;
+    u32 straddle = 0;        ///< R14 = StraddleSite whose second page the fetch TLB does not show
     u32 link = 0;            ///< leaves with Leave::link; R13 = page offset of the target
     u32 branch = 0;          ///< leaves with Leave::branch; R13 = RIP, R14 = BranchSite
     u32 dispatch = 0;        ///< leaves with Leave::dispatch; R13 = RIP

@@ -27,6 +27,36 @@ void BlockEmitter::begin_block(u16 offset, bool flags_live) {
     m_plain_entry = m.here();
 }
 
+void BlockEmitter::emit_straddle_check(const PageCode& second) {
+    StraddleSite& site = *m_cache.allocate<StraddleSite>();
+    site.page_offset = m_block_offset;
+    site.page = &m_page;
+    site.second = &second;
+    const TlbSet set = m_mode.set();
+    const auto entries = reinterpret_cast<std::uintptr_t>(second.entries.get());
+    m.load(h::r13, GNOMON_CPU(page_base));
+    m.lea(h::r13, m.ptr[h::r13 + static_cast<int>(page_size)]);
+    tlb_index(h::r14, h::r13);
+    m.store(GNOMON_CPU(rcx_save), h::rcx);
+    m.load_indexed(h::rcx, tlb_offset(set, offsetof(Tlb, fetch_tag)), h::r14);
+    m.lea(h::rcx, m.ptr[h::r13 + h::rcx]);
+    const u32 tag_hit = m.jrcxz_later();
+    const u32 miss = m.here();
+    m.load(h::rcx, GNOMON_CPU(rcx_save));
+    m.mov(h::r14, reinterpret_cast<std::uintptr_t>(&site));
+    m.jump_to(m_thunks.straddle);
+    m.bind_short(tag_hit);
+    m.load_indexed(h::rcx, tlb_offset(set, offsetof(Tlb, fetch_code)), h::r14);
+    m.mov(h::r13, ~u64{entries} + 1);
+    m.lea(h::rcx, m.ptr[h::r13 + h::rcx]);
+    const u32 code_hit = m.jrcxz_later();
+    m.jump_to(miss);
+    m.bind_short(code_hit);
+    m.load(h::rcx, GNOMON_CPU(rcx_save));
+    site.cont = m.here();
+    m_plain_entry = m.here();
+}
+
 /// By LEA, since flags may be live; the scratch registers are dead between instructions.
 void BlockEmitter::emit_count() {
     m.load(h::r13, GNOMON_CPU(statistics.instructions));
@@ -319,6 +349,11 @@ Block BlockEmitter::finish(u16 guest_length) {
         const bool polled = link.polled || target <= m_block_offset;
         if (const u32 entry = m_cache.entry(m_page, target); entry != 0) {
             const Block* block = m_cache.containing(entry);
+            if (block != nullptr && block->straddles) { // never linked: see SoftProcessor::link
+                m.bind(link.jump);
+                far_jump_to(link.target);
+                continue;
+            }
             Assembler::patch(m_cache, link.jump,
                              polled || block == nullptr ? entry : block->plain_entry);
             continue;

@@ -20,6 +20,9 @@ public:
 
     /// The polled entry, then the plain entry.
     void begin_block(u16 offset, bool flags_live);
+    /// The check that the page behind this one is `second`, before the plain entry of a block whose
+    /// instruction goes on there.
+    void emit_straddle_check(const PageCode& second);
     /// One instruction; `flags_live`: its fast paths must keep the arithmetic flags. Returns false
     /// if the block ends with it.
     [[nodiscard]] bool emit(const DecodedInstruction& d, bool flags_live);
@@ -33,6 +36,9 @@ public:
     [[nodiscard]] Block finish(u16 guest_length);
     [[nodiscard]] const std::vector<Mark>& marks() const { return m_marks; }
     [[nodiscard]] std::size_t size() const { return m.getSize(); }
+    /// A way to `offset` of the page by its entry table, for jumps that cannot be linked. Nothing
+    /// else is emitted.
+    void emit_way(u16 offset) { far_jump_to({offset, false, nullptr}); }
 
 private:
     // address and access

@@ -65,6 +65,19 @@ int on_branch(Cpu* cpu, u64 r13, void* site) {
     return static_cast<int>(Leave::branch);
 }
 
+int on_straddle(Cpu* cpu, u64, void* site_pointer) {
+    const LiveVectors live(*cpu);
+    const StraddleSite& site = *static_cast<const StraddleSite*>(site_pointer);
+    if (fetches_from(*cpu, Gva(cpu->page_base + page_size), *site.second)) {
+        cpu->next_host = site.cont;
+        return 0;
+    }
+    // Another frame, or none: the loop makes or finds the block for it.
+    site.page->entries[site.page_offset] = cpu->code_cache->entry_miss();
+    cpu->resume_rip = cpu->page_base + site.page_offset;
+    return static_cast<int>(Leave::dispatch);
+}
+
 void begin_helper(Cpu& cpu, const HelperSite& site) {
     RegisterBlock& s = cpu.cb.state;
     ++cpu.statistics.helper_calls;

@@ -128,16 +128,22 @@ void CodeCache::add_twin(u32 begin, u32 end, u16 page_offset) {
     m_twins.push_back({begin, end, page_offset});
 }
 
-u32 CodeCache::straddling_entry(const PageCode& page, u16 offset, Gpa second) const {
+u32 CodeCache::straddling_entry(PageCode& page, u16 offset, Gpa second, bool findable) {
     const auto [first, last] = m_straddlers.equal_range(straddle_key(page.frame, offset));
-    for (auto it = first; it != last; ++it)
-        if (it->second.page == &page && it->second.second == second) return it->second.entry;
+    for (auto it = first; it != last; ++it) {
+        const Straddler& s = it->second;
+        if (s.page != &page || s.second != second) continue;
+        if (findable) page.entries[offset] = s.entry;
+        return s.plain_entry;
+    }
     return 0;
 }
 
-void CodeCache::add_straddling(const PageCode& page, u16 offset, Gpa second, u32 entry) {
-    m_straddlers.emplace(straddle_key(page.frame, offset), Straddler{&page, offset, second, entry});
-    m_code_frames[page.frame.frame_number()].straddled = true;
+void CodeCache::add_straddling(const Block& block, Gpa second) {
+    m_straddlers.emplace(
+        straddle_key(block.page->frame, block.offset),
+        Straddler{block.page, block.offset, second, block.entry, block.plain_entry});
+    m_code_frames[block.page->frame.frame_number()].straddled = true;
     m_code_frames[second.frame_number()].straddled = true;
 }
 
@@ -152,7 +158,10 @@ void CodeCache::drop(Gpa frame) {
         std::fill_n(page->entries.get(), page_size, m_entry_miss);
     if (it->second.straddled)
         std::erase_if(m_straddlers, [&](const auto& item) {
-            return item.second.page->frame == frame.page() || item.second.second == frame.page();
+            const Straddler& s = item.second;
+            if (s.page->frame != frame.page() && s.second != frame.page()) return false;
+            if (s.page->entries[s.offset] == s.entry) s.page->entries[s.offset] = m_entry_miss;
+            return true;
         });
     m_code_frames.erase(it);
     m_chunks.clear(frame);

@@ -48,11 +48,12 @@ struct LinkSite {
 struct Block {
     PageCode* page = nullptr;
     u32 entry = 0;       ///< executable address of the polled entry
-    u32 plain_entry = 0; ///< past the poll
+    u32 plain_entry = 0; ///< past the poll, and the check of a straddling block
     u32 end = 0;
     u16 offset = 0;
     u16 guest_length = 0;
     u32 first_mark = 0, mark_count = 0;
+    bool straddles = false; ///< one instruction that goes on in the next page
 };
 
 /// Which 64-byte chunks of which frames hold translated code. A directory of directories, so that
@@ -128,8 +129,9 @@ public:
         const u32 e = page.entries[offset];
         return e == m_entry_miss ? 0 : e;
     }
-    /// Makes a finished block findable. A block that spans two pages (`second`) is not: it is run
-    /// only after a look at the second page's mapping.
+    /// Keeps a finished block, and makes it findable by its page's entry table. One that straddles
+    /// is run only after a look at the second page's mapping: it is findable if its code begins
+    /// with that.
     void add(Block block, std::span<const Mark> marks, bool findable);
     /// Block whose host code holds this address, live or dropped (it may still be running).
     [[nodiscard]] const Block* containing(u32 executable_address) const;
@@ -138,9 +140,11 @@ public:
     /// Host code emitted later for one instruction of a block (cold twins).
     void add_twin(u32 begin, u32 end, u16 page_offset);
 
-    /// Blocks of one instruction that crosses a page end, keyed by both frames.
-    [[nodiscard]] u32 straddling_entry(const PageCode& page, u16 offset, Gpa second) const;
-    void add_straddling(const PageCode& page, u16 offset, Gpa second, u32 entry);
+    /// Blocks of one instruction that crosses a page end, keyed by both frames. The block's plain
+    /// entry, or 0: the caller has looked at the second page's mapping. `findable`: from now on
+    /// also by the entry table, where there may have been the one for another second frame.
+    [[nodiscard]] u32 straddling_entry(PageCode& page, u16 offset, Gpa second, bool findable);
+    void add_straddling(const Block& block, Gpa second);
 
     // --- coherence with guest memory ---
     [[nodiscard]] bool has_code(Gpa frame) const { return m_chunks.of(frame) != 0; }
@@ -180,10 +184,10 @@ private:
         bool straddled = false; ///< a straddling block begins or ends here
     };
     struct Straddler {
-        const PageCode* page;
+        PageCode* page;
         u16 offset;
         Gpa second;
-        u32 entry;
+        u32 entry, plain_entry;
     };
 
     FileDescriptor m_fd;

@@ -44,11 +44,15 @@ Mode Mode::of(const Cpu& cpu) {
     if (!ts && (s.cr4 & cr4::osxsave) != 0 && (s.xcr0 & avx_state) == avx_state) bits |= avx;
     // Debug breakpoints are looked at between instructions.
     if ((s.rflags & rflags::tf) != 0 || cpu.single_step_once || any_breakpoint(s)) bits |= single;
-    const auto set = static_cast<TlbSet>(bits & set_mask);
-    if (set == TlbSet::supervisor || set == TlbSet::supervisor_ac)
+    return Mode{bits}.at(cpu, Gva(s.rip));
+}
+
+Mode Mode::at(const Cpu& cpu, Gva place) const {
+    Mode mode{static_cast<u16>(bits & ~hooked)};
+    if (set() == TlbSet::supervisor || set() == TlbSet::supervisor_ac)
         for (const Gva hook : cpu.cb.execution_hook)
-            if (hook != Gva() && hook.page() == Gva(s.rip).page()) bits |= hooked;
-    return Mode{bits};
+            if (hook != Gva() && hook.page() == place.page()) mode.bits |= hooked;
+    return mode;
 }
 
 } // namespace gnomon::processor::soft

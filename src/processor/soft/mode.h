@@ -37,6 +37,8 @@ struct Mode {
     friend constexpr bool operator==(Mode, Mode) = default;
 
     [[nodiscard]] static Mode of(const Cpu& cpu);
+    /// That of the code at a place in another page, in the same state.
+    [[nodiscard]] Mode at(const Cpu& cpu, Gva place) const;
 };
 
 } // namespace gnomon::processor::soft

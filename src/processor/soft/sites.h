@@ -7,6 +7,8 @@
 
 namespace gnomon::processor::soft {
 
+struct PageCode;
+
 /// Why translated code was left, or what has become of a call from it: what Thunks::run returns,
 /// and any ThunkTarget that does not return 0.
 enum class Leave : int {
@@ -45,6 +47,14 @@ struct BranchSite {
     i32 stack_delta = 0; ///< what it has added to rSP
     u8 pushed_size = 0;  ///< CALL: bytes of the return address, which replaced Cpu::overwritten
     u8 counter_size = 0; ///< LOOP: bytes of the counter that it has decremented
+};
+
+/// The beginning of a block whose one instruction goes on in the page behind its own.
+struct StraddleSite {
+    u32 cont = 0;        ///< host address behind the check
+    u16 page_offset = 0; ///< of the instruction
+    PageCode* page = nullptr;
+    const PageCode* second = nullptr; ///< what the next page has to be
 };
 
 /// One call of a helper.

@@ -73,10 +73,11 @@ Result<std::unique_ptr<SoftProcessor>> SoftProcessor::create(const SoftProcessor
     // SAFETY: within the mapping, and aligned, since the mapping's end is.
     p->m_cpu.reset(new (p->m_cpu_memory.base() + (p->m_cpu_memory.size() - sizeof(Cpu))) Cpu);
     p->m_cpu->code_cache = p->m_cache.get();
-    p->m_thunks = make_thunks(
-        *p->m_cache,
-        {on_slow_access, on_commit, on_helper, on_dispatch, on_branch, on_extended_helper},
-        {.avx = p->m_features.has(Feature::avx), .keep_vectors = calls_keep_vectors()});
+    p->m_thunks =
+        make_thunks(*p->m_cache,
+                    {on_slow_access, on_commit, on_helper, on_dispatch, on_branch, on_straddle,
+                     on_extended_helper},
+                    {.avx = p->m_features.has(Feature::avx), .keep_vectors = calls_keep_vectors()});
     p->m_cpu->outside_thunk = p->m_thunks.outside;
     p->m_cpu->commit_thunk = p->m_thunks.commit;
     p->m_translator =
@@ -214,6 +215,8 @@ SoftProcessor::Target SoftProcessor::translate_target(Gpa frame, Hva host, PageC
             VERIFY(!retried || bytes.second != nullptr);
             flush_code();
             page = &m_cache->page(frame, mode);
+            if (bytes.second_page != nullptr)
+                bytes.second_page = &m_cache->page(bytes.second_frame, mode);
             continue;
         case Translation::Kind::needs_second: {
             u64 second_rip = cpu.page_base + page_size;
@@ -232,9 +235,16 @@ SoftProcessor::Target SoftProcessor::translate_target(Gpa frame, Hva host, PageC
                 cpu.raise(Vector::gp, 0);
                 return {};
             }
-            if (const u32 entry = m_cache->straddling_entry(*page, offset, found.frame); entry != 0)
+            // Blocks that check by themselves what follows need a fetch TLB to look into.
+            const bool checks_itself = mode.has(Mode::code64) && !mode.has(Mode::single) &&
+                                       mode.at(cpu, second) == mode &&
+                                       m_features.has(Feature::bmi2);
+            if (const u32 entry =
+                    m_cache->straddling_entry(*page, offset, found.frame, checks_itself);
+                entry != 0)
                 return {entry, page};
             prepare_code_frame(found.frame, found.host);
+            if (checks_itself) bytes.second_page = &m_cache->page(found.frame, mode);
             bytes.second = reinterpret_cast<const u8*>(found.host);
             bytes.second_frame = found.frame;
             continue;
@@ -247,9 +257,16 @@ void SoftProcessor::link(void* site_pointer, const Target& target) {
     const LinkSite& site = *static_cast<const LinkSite*>(site_pointer);
     // The target of the same page, still the one that the branch meant, and findable.
     const u32 entry = m_cache->entry(*site.page, site.target);
-    if (entry == 0 || entry != target.entry) return;
+    if (entry == 0) return;
     const Block* block = m_cache->containing(entry);
     if (block == nullptr) return;
+    if (block->straddles) {
+        // Links outlive the code that they lead to, if that is dropped because of another frame.
+        if (const u32 way = m_translator->make_way(*site.page, site.target); way != 0)
+            Assembler::patch(*m_cache, site.jump, way);
+        return;
+    }
+    if (entry != target.entry) return;
     Assembler::patch(*m_cache, site.jump, site.polled ? block->entry : block->plain_entry);
     ++m_cpu->statistics.links;
 }

@@ -23,6 +23,10 @@ struct LookUp {
 /// the fetch TLB. The caller has seen that an instruction may begin at RIP.
 [[nodiscard]] LookUp look_up(Cpu& cpu, Mode mode);
 
+/// Whether code at `gva`, in the state and mode that `page` was made for, is fetched from its
+/// frame. Fills the fetch TLB if so.
+[[nodiscard]] bool fetches_from(Cpu& cpu, Gva gva, const PageCode& page);
+
 /// The translation at state.rip in the mode that the state now asks for, to be jumped to from
 /// translated code without the dispatch loop; 0 if the loop has something to do first: an event to
 /// look at, books to close, code to translate.

@@ -87,6 +87,7 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
 
     BlockEmitter emitter(m_cache, m_thunks, m_features, page, block_room);
     emitter.begin_block(offset, needed_before[0] != 0);
+    if (crossing && bytes.second_page != nullptr) emitter.emit_straddle_check(*bytes.second_page);
     bool open = true;
     for (unsigned n = 0; n < count && open; ++n) {
         const DecodedInstruction& d = m_decoded[n];
@@ -101,18 +102,29 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
         open = emitter.emit(d, needed_before[n] != 0);
     }
     if (open) emitter.go_to(at);
-    const Block block = emitter.finish(static_cast<u16>(at - offset));
+    Block block = emitter.finish(static_cast<u16>(at - offset));
     m_cache.advance(emitter.size());
-    m_cache.add(block, emitter.marks(), !crossing);
+    block.straddles = crossing;
+    m_cache.add(block, emitter.marks(), !crossing || bytes.second_page != nullptr);
     m_cache.note_code_bytes(page.frame, offset, std::min<u32>(at, page_size));
     if (crossing) {
         m_cache.note_code_bytes(bytes.second_frame, 0,
                                 std::max<u32>(at - static_cast<u32>(page_size), 1));
-        m_cache.add_straddling(page, offset, bytes.second_frame, block.entry);
+        m_cache.add_straddling(block, bytes.second_frame);
     }
     ++cpu.statistics.translated_blocks;
     cpu.statistics.translated_instructions += count;
-    return {Translation::Kind::done, block.entry};
+    return {Translation::Kind::done, crossing ? block.plain_entry : block.entry};
+}
+
+u32 Translator::make_way(PageCode& page, u16 offset) {
+    constexpr std::size_t way_room = 512;
+    if (m_cache.room() < way_room) return 0;
+    BlockEmitter emitter(m_cache, m_thunks, m_features, page, way_room);
+    const u32 begin = m_cache.executable(m_cache.frontier());
+    emitter.emit_way(offset);
+    m_cache.advance(emitter.size());
+    return begin;
 }
 
 } // namespace gnomon::processor::soft

@@ -23,6 +23,7 @@ struct CodeBytes {
     const u8* page = nullptr;
     const u8* second = nullptr;
     Gpa second_frame;
+    const PageCode* second_page = nullptr; ///< the block may check by itself that this one follows
 };
 
 class Translator {
@@ -35,6 +36,8 @@ public:
     /// the frames.
     [[nodiscard]] Translation translate(Cpu& cpu, PageCode& page, u16 offset,
                                         const CodeBytes& bytes);
+    /// Code that goes to `offset` of `page` by its entry table; 0: no room.
+    [[nodiscard]] u32 make_way(PageCode& page, u16 offset);
 
 private:
     static constexpr unsigned max_instructions = 40;
