@@ -349,6 +349,105 @@ TEST(CodeCache, SecondPageRemappedUnderAStraddlingInstruction) {
     EXPECT_EQ(g.gpr(processor::rax), 0x11223304U);
 }
 
+// A loop over a page end: MOV EAX, imm32 with two bytes on the first page is reached by falling
+// into it and by a branch; `change` is done in each turn, with EDX counting them.
+class StraddlingLoop : public testing::Test {
+protected:
+    static constexpr u64 first = 0x50000000, second = first + page_size, head = second - 64;
+    static constexpr u64 a = place::data, b = place::data + page_size, other = b + page_size;
+    static constexpr u64 alias = 0x60000000;
+    static constexpr u32 turns = 200;
+
+    template <class Change>
+    void prepare(Change&& change, bool by_branch) {
+        g.map(first, a, pte::p | pte::w);
+        g.map(second, b, pte::p | pte::w);
+        g.map(alias, b, pte::p | pte::w);
+        g.assemble(a + page_size - 64, [&](Code& c) {
+            Xbyak::Label straddling;
+            if (by_branch) {
+                c.test(ecx, ecx);
+                c.jnz(straddling, Xbyak::CodeGenerator::T_NEAR);
+            }
+            while (c.getSize() < 62)
+                c.nop();
+            c.L(straddling);
+            c.mov(eax, 0x01020304);
+            c.add(r8, rax);
+            change(c);
+            c.mov(r10d, static_cast<u32>(head));
+            c.inc(edx);
+            c.dec(ecx);
+            Xbyak::Label end;
+            c.jz(end);
+            c.jmp(r10);
+            c.L(end);
+            c.hlt();
+        });
+        g.assemble(place::kernel_code, [&](Code& c) {
+            c.xor_(r8d, r8d);
+            c.xor_(edx, edx);
+            c.mov(ecx, turns);
+            c.mov(r10d, static_cast<u32>(head));
+            c.jmp(r10);
+        });
+    }
+    void run() {
+        const Stop stop = g.run();
+        ASSERT_TRUE(stop.halted()) << stop.text();
+    }
+    Guest g;
+};
+
+TEST_F(StraddlingLoop, NeedsNoDispatch) {
+    for (const bool by_branch : {false, true}) {
+        prepare([](Code&) {}, by_branch);
+        run();
+        EXPECT_EQ(g.gpr(processor::r8), u64{turns} * 0x01020304);
+        EXPECT_LT(g.cpu().statistics().dispatches, turns);
+        g.start_kernel();
+    }
+}
+
+TEST_F(StraddlingLoop, FollowsWritesToTheSecondPage) {
+    for (const bool by_branch : {false, true}) {
+        prepare(
+            [](Code& c) {
+                c.mov(ebx, static_cast<u32>(alias));
+                c.mov(byte[rbx + 2], dl); // the topmost byte of the immediate
+            },
+            by_branch);
+        run();
+        u64 expected = 0x01020304;
+        for (u64 turn = 0; turn + 1 < turns; ++turn)
+            expected += (turn & 0xff) << 24 | 0x020304;
+        EXPECT_EQ(g.gpr(processor::r8), expected);
+        g.start_kernel();
+    }
+}
+
+TEST_F(StraddlingLoop, FollowsTheSecondPagesMapping) {
+    for (const bool by_branch : {false, true}) {
+        g.map(second, b, pte::p | pte::w);
+        prepare(
+            [entry = g.entry_address(second)](Code& c) {
+                c.mov(ebx, static_cast<u32>(entry));
+                c.xor_(dword[rbx], static_cast<u32>(b ^ other));
+                c.mov(ebx, static_cast<u32>(second));
+                c.invlpg(rbx);
+            },
+            by_branch);
+        // The other frame is the same but for the immediate.
+        for (u64 n = 0; n < page_size; n += 8)
+            g.poke(other + n, g.peek<u64>(b + n));
+        const u8 immediate[] = {0x33, 0x22, 0x11};
+        g.poke(other, immediate);
+        run();
+        EXPECT_EQ(g.gpr(processor::r8), u64{turns / 2} * (0x01020304 + 0x11223304));
+        g.start_kernel();
+    }
+}
+
 TEST(CodeCache, InvalidateCodeAfterAWriteByTheMonitor) {
     Guest g;
     g.assemble(place::kernel_code, [](Code& c) {
