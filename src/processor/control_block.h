@@ -65,7 +65,7 @@ struct ControlBlock {
     Hva shadow_arena = nullptr; ///< memory of the shadow tables
     u64 shadow_root =
         0; ///< byte offset of the level-4 table in the arena. A change takes effect at the next
-           ///< entry; the monitor calls Processor::invalidate_tlb as the architecture asks
+           ///< entry, and forgets no translation of either root (processor.h)
     u64 monitor_root =
         0; ///< root that is used, instead, in monitor mode (M1.4); 0: no monitor mode
     WriteBuffer write_buffer; ///< M2.3

@@ -8,6 +8,7 @@
 #include "processor/exit.h"
 
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace gnomon::processor {
@@ -31,12 +32,25 @@ public:
 
     // The rest: only from the thread that calls `enter`, and outside it.
 
-    /// Forgets every cached translation (also those marked global).
+    // Cached translations belong to the root that they were made from (ControlBlock::shadow_root,
+    // monitor_root), and are used under that root only. A change of shadow_root forgets none: they
+    // are there when the root comes back. A root is its offset, so a monitor that uses the page of
+    // a root for something else says so first.
+
+    /// Forgets every cached translation under every root (also those marked global).
     virtual void invalidate_tlb() = 0;
-    /// Forgets the cached translations of the page at `gva`.
+    /// Forgets the cached translations of the page at `gva` under every root.
     virtual void invalidate_tlb(Gva gva) = 0;
-    /// Forgets the right to write that any cached translation to the frame at `gpa` carries.
+    /// Forgets the cached translations of the page at `gva` under `root`, a shadow_root.
+    virtual void invalidate_tlb(Gva gva, u64 root) = 0;
+    /// Forgets every cached translation under `root`, a shadow_root.
+    virtual void forget_root(u64 root) = 0;
+    /// Forgets the right to write that any cached translation to the frame at `gpa` carries, under
+    /// every root.
     virtual void revoke_writes(Gpa gpa) = 0;
+    /// For tests: compares every cached translation with the tables under its root, which must be
+    /// reconciled. @return what one of them allows that the tables do not, or "".
+    [[nodiscard]] virtual std::string check_translations() = 0;
     /// What the implementation counted since its creation, by name: for statistics.
     struct Counter {
         const char* name;

@@ -34,6 +34,11 @@ public:
     void kick() override { m_processor->kick(); }
     void invalidate_tlb() override { m_processor->invalidate_tlb(); }
     void invalidate_tlb(Gva gva) override { m_processor->invalidate_tlb(gva); }
+    void invalidate_tlb(Gva gva, u64 root) override { m_processor->invalidate_tlb(gva, root); }
+    void forget_root(u64 root) override { m_processor->forget_root(root); }
+    [[nodiscard]] std::string check_translations() override {
+        return m_processor->check_translations();
+    }
     void revoke_writes(Gpa gpa) override { m_processor->revoke_writes(gpa); }
     void invalidate_code(Gpa gpa, u64 size) override { m_processor->invalidate_code(gpa, size); }
     [[nodiscard]] std::vector<Counter> counters() const override { return m_processor->counters(); }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "base/canonical.h"
+#include "base/guarded_mapping.h"
 #include "processor/control_block.h"
 #include "processor/exit.h"
 #include "processor/soft/instruction.h"
@@ -15,8 +16,10 @@
 namespace gnomon::processor::soft {
 
 class CodeCache;
+class TlbContexts;
 
-/// The four sets of cached translations; a block's mode names the set it uses.
+/// The four sets of cached translations; a block's mode names the set it uses. All but the
+/// monitor's exist once for each shadow root that has a context (tlb_contexts.h).
 enum class TlbSet : u8 {
     user,          ///< CPL 3
     supervisor,    ///< CPL 0-2, SMAP in force
@@ -24,13 +27,17 @@ enum class TlbSet : u8 {
     monitor,       ///< monitor mode
 };
 inline constexpr unsigned tlb_set_count = 4;
+inline constexpr unsigned keyed_set_count = 3; ///< those before `monitor`
 inline constexpr unsigned tlb_size = 512;
 /// The tag of an empty entry: that of a page that belongs to another entry. Tags are negated page
 /// addresses, so that LEA compares; no constant would do for all entries, since some address is
-/// always within a page of it.
-[[nodiscard]] constexpr u64 tlb_no_tag(unsigned index) {
-    return ~(u64{index ^ (tlb_size / 2)} << page_shift) + 1;
+/// always within a page of it. Page 0 belongs to entry 0, so pages of zeros are empty but for that.
+[[nodiscard]] constexpr u64 tlb_no_tag(unsigned index) { return index == 0 ? ~page_size + 1 : 0; }
+
+[[nodiscard]] constexpr unsigned tlb_index(Gva gva) {
+    return static_cast<unsigned>(gva.frame_number() % tlb_size);
 }
+[[nodiscard]] constexpr u64 tlb_tag(Gva gva) { return ~gva.page().value() + 1; }
 
 /// Direct-mapped, indexed by bits 20:12 of the address. A tag is minus the page's address; index
 /// arrays are separate so that translated code needs one scaled index.
@@ -175,13 +182,14 @@ struct Cpu {
 
     // --- private to translation (ARCHITECTURE.md, "Translated-code ABI") ---
     CodeCache* code_cache = nullptr;
+    TlbContexts* tlb_contexts = nullptr;
+    Tlb* context = nullptr; ///< the sets that translated code sees, keyed_set_count of them
     u32 commit_thunk = 0;
     Cpu* self = this;
     /// Calls a function that may use any register, with the guest's vector registers saved around
     /// it (calls.h).
     void (*outside_thunk)(void (*function)(void*), void* argument) = nullptr;
     bool vectors_live = false; ///< C++ runs that leaves the guest's vector registers in the host's
-    u16 fetch_mode[tlb_set_count] = {}; ///< mode bits that a set's fetch entries belong to
     u64 host_flags = 2; ///< the guest's arithmetic flags while C++ runs, as PUSHFQ left them
     u64 rcx_save = 0;   ///< RCX inside a flag-preserving sequence
     u64 index_mask = u64{tlb_size - 1} << page_shift; ///< PEXT mask: address -> TLB index
@@ -239,9 +247,19 @@ struct Cpu {
             cache_flushes = 0, traced_writes = 0, straddles = 0;
         u64 instructions = 0; ///< begun; only with SoftProcessorOptions::count_instructions
         u64 hooked_calls = 0; ///< system calls that entered monitor mode
+        u64 context_switches = 0, context_misses = 0; ///< of these: the root had no context
+        u64 context_flushes = 0;                      ///< contexts that were emptied
     } statistics;
 
-    alignas(64) Tlb tlb[tlb_set_count];
+    alignas(64) Tlb monitor_tlb;
+
+    [[nodiscard]] const Tlb& tlb(TlbSet set) const {
+        return set == TlbSet::monitor ? monitor_tlb : context[static_cast<unsigned>(set)];
+    }
 };
+
+/// Where the sets of the current context lie behind GS. The Cpu ends at the end of a page, and
+/// what runs over that end meets no memory.
+inline constexpr u64 context_offset = sizeof(Cpu) + mapping_guard_size;
 
 } // namespace gnomon::processor::soft

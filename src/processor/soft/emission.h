@@ -18,8 +18,9 @@ constexpr u8 host_number(unsigned g) {
 inline Xbyak::Reg64 host_reg(unsigned g) { return Xbyak::Reg64(host_number(g)); }
 
 inline u32 tlb_offset(TlbSet set, std::size_t member) {
-    return GNOMON_CPU(tlb) + static_cast<u32>(set) * static_cast<u32>(sizeof(Tlb)) +
-           static_cast<u32>(member);
+    const u64 sets = set == TlbSet::monitor ? GNOMON_CPU(monitor_tlb)
+                                            : context_offset + static_cast<u64>(set) * sizeof(Tlb);
+    return static_cast<u32>(sets + member);
 }
 inline u32 segment_base_slot(unsigned segment) {
     return GNOMON_CPU(cb.state.segment) + segment * static_cast<u32>(sizeof(Segment)) +

@@ -17,7 +17,7 @@ TlbSet set_for(const Cpu& cpu, AccessMode mode) {
 
 /// Host page by the TLB, or nullptr.
 Hva cached(const Cpu& cpu, TlbSet set, Gva gva, bool write) {
-    const Tlb& t = cpu.tlb[static_cast<unsigned>(set)];
+    const Tlb& t = cpu.tlb(set);
     const u64 i = gva.frame_number() % tlb_size;
     const u64 tag = ~gva.page().value() + 1;
     if ((write ? t.write_tag[i] : t.read_tag[i]) != tag) return nullptr;

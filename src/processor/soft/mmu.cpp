@@ -5,6 +5,7 @@
 #include "processor/soft/calls.h"
 #include "processor/soft/code_cache.h"
 #include "processor/soft/mode.h"
+#include "processor/soft/tlb_contexts.h"
 
 #include <algorithm>
 #include <cstring>
@@ -13,14 +14,6 @@
 namespace gnomon::processor::soft {
 
 namespace {
-
-unsigned index_of(Gva gva) { return static_cast<unsigned>(gva.frame_number() % tlb_size); }
-u64 tag_of(Gva gva) { return ~gva.page().value() + 1; }
-
-void clear_tags(u64 (&tags)[tlb_size]) {
-    for (unsigned i = 0; i < tlb_size; ++i)
-        tags[i] = tlb_no_tag(i);
-}
 
 /// Largest naturally aligned piece of 1, 2, 4 or 8 bytes at `gpa`, at most `left`.
 u8 mmio_piece(Gpa gpa, u32 left) {
@@ -54,6 +47,11 @@ Hva frame_host(const ControlBlock& cb, Gpa frame) {
 }
 
 Walk walk(const Cpu& cpu, Gva gva, Reach reach, TlbSet set) {
+    const u64 root = set == TlbSet::monitor ? cpu.cb.monitor_root : cpu.cb.shadow_root;
+    return walk(cpu, root, gva, reach, set);
+}
+
+Walk walk(const Cpu& cpu, u64 root, Gva gva, Reach reach, TlbSet set) {
     const ControlBlock& cb = cpu.cb;
     const RegisterBlock& s = cb.state;
     const bool user = set == TlbSet::user;
@@ -61,7 +59,7 @@ Walk walk(const Cpu& cpu, Gva gva, Reach reach, TlbSet set) {
     result.error_code = (reach == Reach::write ? pf_error::write : 0) |
                         (user ? pf_error::user : 0) |
                         (reach == Reach::execute ? pf_error::fetch : 0);
-    u64 table = set == TlbSet::monitor ? cb.monitor_root : cb.shadow_root;
+    u64 table = root;
     u64 rights = ShadowEntry::writable | ShadowEntry::user;
     u64 execute_disable = 0;
     ShadowEntry entry;
@@ -130,41 +128,9 @@ void note_watched_access(Cpu& cpu, Gva gva, u64 size, bool write) {
 
 void fill_tlb(Cpu& cpu, TlbSet set, Gva gva, const Walk& found) {
     if (page_is_watched(cpu, gva)) return;
-    Tlb& t = cpu.tlb[static_cast<unsigned>(set)];
-    const unsigned i = index_of(gva);
-    t.read_tag[i] = tag_of(gva);
     const bool plain = found.writable && !found.traced && !cpu.code_cache->has_code(found.frame);
-    t.write_tag[i] = plain ? tag_of(gva) : tlb_no_tag(i);
-    t.host_page[i] = reinterpret_cast<u64>(found.host);
+    cpu.tlb_contexts->fill(set, gva, found.host, plain);
     ++cpu.statistics.tlb_fills;
-}
-
-void flush_tlb(Cpu& cpu) {
-    for (Tlb& t : cpu.tlb) {
-        clear_tags(t.read_tag);
-        clear_tags(t.write_tag);
-        clear_tags(t.fetch_tag);
-    }
-}
-
-void flush_fetch(Cpu& cpu, TlbSet set) {
-    clear_tags(cpu.tlb[static_cast<unsigned>(set)].fetch_tag);
-}
-
-void flush_tlb(Cpu& cpu, Gva gva) {
-    const unsigned i = index_of(gva);
-    for (Tlb& t : cpu.tlb) {
-        if (t.read_tag[i] == tag_of(gva)) t.read_tag[i] = tlb_no_tag(i);
-        if (t.write_tag[i] == tag_of(gva)) t.write_tag[i] = tlb_no_tag(i);
-        if (t.fetch_tag[i] == tag_of(gva)) t.fetch_tag[i] = tlb_no_tag(i);
-    }
-}
-
-void revoke_writes(Cpu& cpu, Hva host_page) {
-    const u64 host = reinterpret_cast<u64>(host_page);
-    for (Tlb& t : cpu.tlb)
-        for (unsigned i = 0; i < tlb_size; ++i)
-            if (t.host_page[i] == host) t.write_tag[i] = tlb_no_tag(i);
 }
 
 void note_code_write(Cpu& cpu, Gpa gpa, u64 size) {

@@ -28,14 +28,11 @@ struct Walk {
 [[nodiscard]] Hva frame_host(const ControlBlock& cb, Gpa frame);
 
 [[nodiscard]] Walk walk(const Cpu& cpu, Gva gva, Reach reach, TlbSet set);
+/// The same by the tables under `root`.
+[[nodiscard]] Walk walk(const Cpu& cpu, u64 root, Gva gva, Reach reach, TlbSet set);
 
 /// Caches a RAM walk for reads and, where it needs no further look, for writes.
 void fill_tlb(Cpu& cpu, TlbSet set, Gva gva, const Walk& found);
-void flush_tlb(Cpu& cpu);
-void flush_tlb(Cpu& cpu, Gva gva);
-void flush_fetch(Cpu& cpu, TlbSet set);
-/// Drops every cached right to write to the frame whose host page this is.
-void revoke_writes(Cpu& cpu, Hva host_page);
 
 /// A write to [gpa, gpa + size) within one page is about to happen: drops translations that it
 /// changes.

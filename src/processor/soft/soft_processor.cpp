@@ -13,20 +13,16 @@
 #include "processor/soft/thunks.h"
 
 #include <algorithm>
-#include <asm/prctl.h>
 #include <csignal>
 #include <cstring>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #include <utility>
 
 namespace gnomon::processor::soft {
 
 namespace {
 
-/// The Cpu that this thread's GS base points to. Nothing else in a 64-bit Linux process uses GS.
-thread_local const Cpu* gs_owner = nullptr;
+/// Where this thread's GS is based. Nothing else in a 64-bit Linux process uses GS.
+thread_local Hva gs_base = nullptr;
 
 /// Cpu::read and write raise #GP for an address that is not canonical: in the stack segment that is
 /// #SS.
@@ -66,12 +62,10 @@ Result<std::unique_ptr<SoftProcessor>> SoftProcessor::create(const SoftProcessor
     auto cache = CodeCache::create(options.code_cache_bytes);
     if (!cache) return tl::unexpected(cache.error());
     p->m_cache = std::move(*cache);
-    auto memory = GuardedMapping::create(sizeof(Cpu), {.protection = PROT_READ | PROT_WRITE});
-    if (!memory) return fail("cannot map the processor's state: {}", std::strerror(memory.error()));
-    p->m_cpu_memory = std::move(*memory);
-    static_assert(sizeof(Cpu) % alignof(Cpu) == 0 && alignof(Cpu) <= page_size);
-    // SAFETY: within the mapping, and aligned, since the mapping's end is.
-    p->m_cpu.reset(new (p->m_cpu_memory.base() + (p->m_cpu_memory.size() - sizeof(Cpu))) Cpu);
+    auto contexts = TlbContexts::create();
+    if (!contexts) return tl::unexpected(contexts.error());
+    p->m_contexts = std::move(*contexts);
+    p->m_cpu = &p->m_contexts->cpu();
     p->m_cpu->code_cache = p->m_cache.get();
     p->m_thunks =
         make_thunks(*p->m_cache,
@@ -83,7 +77,6 @@ Result<std::unique_ptr<SoftProcessor>> SoftProcessor::create(const SoftProcessor
     p->m_translator =
         std::make_unique<Translator>(*p->m_cache, p->m_features, options.count_instructions);
     p->m_translator->set_thunks(p->m_thunks);
-    flush_tlb(*p->m_cpu);
     install_fault_handlers();
     return p;
 }
@@ -101,11 +94,14 @@ std::vector<Processor::Counter> SoftProcessor::counters() const {
             {"code_invalidations", s.code_invalidations},
             {"cache_flushes", s.cache_flushes},
             {"traced_writes", s.traced_writes},
-            {"straddles", s.straddles}};
+            {"straddles", s.straddles},
+            {"context_switches", s.context_switches},
+            {"context_misses", s.context_misses},
+            {"context_flushes", s.context_flushes}};
 }
 
 SoftProcessor::~SoftProcessor() {
-    if (gs_owner == m_cpu.get()) gs_owner = nullptr;
+    if (m_contexts != nullptr && m_contexts->contains(gs_base)) gs_base = nullptr;
 }
 
 void SoftProcessor::kick() {
@@ -113,11 +109,13 @@ void SoftProcessor::kick() {
     std::atomic_ref(m_cpu->poll).store(1);
 }
 
-void SoftProcessor::invalidate_tlb() { flush_tlb(*m_cpu); }
-void SoftProcessor::invalidate_tlb(Gva gva) { flush_tlb(*m_cpu, gva); }
+void SoftProcessor::invalidate_tlb() { m_contexts->forget_all(); }
+void SoftProcessor::invalidate_tlb(Gva gva) { m_contexts->forget_page(gva); }
+void SoftProcessor::invalidate_tlb(Gva gva, u64 root) { m_contexts->forget_page(gva, root); }
+void SoftProcessor::forget_root(u64 root) { m_contexts->forget_root(root); }
 
 void SoftProcessor::revoke_writes(Gpa gpa) {
-    if (const Hva host = frame_host(m_cpu->cb, gpa.page())) soft::revoke_writes(*m_cpu, host);
+    if (const Hva host = frame_host(m_cpu->cb, gpa.page())) m_contexts->revoke_writes(host);
 }
 
 void SoftProcessor::invalidate_code(Gpa gpa, u64 size) {
@@ -130,15 +128,16 @@ void SoftProcessor::invalidate_code(Gpa gpa, u64 size) {
 }
 
 void SoftProcessor::activate() {
-    if (gs_owner == m_cpu.get()) return;
-    VERIFY(::syscall(SYS_arch_prctl, ARCH_SET_GS, m_cpu.get()) == 0);
-    gs_owner = m_cpu.get();
+    m_contexts->select(m_cpu->cb.shadow_root);
+    const Hva wanted = m_contexts->gs_base();
+    if (gs_base == wanted) return;
+    set_gs_base(wanted);
+    gs_base = wanted;
 }
 
 void SoftProcessor::flush_code() {
     m_cache->flush();
-    for (unsigned s = 0; s < tlb_set_count; ++s)
-        flush_fetch(*m_cpu, static_cast<TlbSet>(s));
+    m_contexts->forget_fetches();
     m_cpu->flush_wanted = false;
     ++m_cpu->statistics.cache_flushes;
 }
@@ -160,7 +159,7 @@ int SoftProcessor::on_extended_helper(Cpu* cpu, u64, void* site_pointer) {
 
 void SoftProcessor::prepare_code_frame(Gpa frame, Hva host) {
     // Before the bytes are read, nobody may hold a cached right to change them unseen.
-    if (!m_cache->has_code(frame)) soft::revoke_writes(*m_cpu, host);
+    if (!m_cache->has_code(frame)) m_contexts->revoke_writes(host);
 }
 
 SoftProcessor::Target SoftProcessor::find_target() {
@@ -456,7 +455,7 @@ Exit SoftProcessor::enter() {
                         std::begin(cb.state.dr))) {
             std::copy(std::begin(cb.state.dr), std::end(cb.state.dr),
                       std::begin(m_debug_registers));
-            flush_tlb(cpu); // watched pages must not be cached
+            m_contexts->forget_all(); // watched pages must not be cached
         }
         const u64 flushes = cpu.statistics.cache_flushes;
         const Target target = find_target();

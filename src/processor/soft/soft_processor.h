@@ -2,8 +2,8 @@
 /// @file The software processor: the contract of processor.h, by re-emission.
 #pragma once
 
-#include "base/guarded_mapping.h"
 #include "processor/processor.h"
+#include "processor/soft/tlb_contexts.h"
 #include "processor/soft/translator.h"
 
 #include <atomic>
@@ -31,8 +31,11 @@ public:
     void kick() override;
     void invalidate_tlb() override;
     void invalidate_tlb(Gva gva) override;
+    void invalidate_tlb(Gva gva, u64 root) override;
+    void forget_root(u64 root) override;
     void revoke_writes(Gpa gpa) override;
     void invalidate_code(Gpa gpa, u64 size) override;
+    [[nodiscard]] std::string check_translations() override;
 
     [[nodiscard]] std::vector<Counter> counters() const override;
 
@@ -66,15 +69,10 @@ private:
 
     static int on_extended_helper(Cpu* cpu, u64 r13, void* site);
 
-    /// The Cpu ends where its mapping ends.
-    struct DestroyInPlace {
-        void operator()(Cpu* cpu) const { cpu->~Cpu(); }
-    };
-
     FeatureSet m_features;
     std::unique_ptr<CodeCache> m_cache;
-    GuardedMapping m_cpu_memory;
-    std::unique_ptr<Cpu, DestroyInPlace> m_cpu;
+    std::unique_ptr<TlbContexts> m_contexts;
+    Cpu* m_cpu = nullptr; ///< owned by m_contexts
     std::unique_ptr<Translator> m_translator;
     Thunks m_thunks;
     std::atomic<bool> m_kicked = false;

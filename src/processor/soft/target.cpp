@@ -1,51 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "processor/soft/target.h"
 
+#include "processor/soft/tlb_contexts.h"
+
 namespace gnomon::processor::soft {
-
-namespace {
-
-void fill_fetch(Cpu& cpu, TlbSet set, Gva gva, u64 page_base, const PageCode& page) {
-    Tlb& t = cpu.tlb[static_cast<unsigned>(set)];
-    const u64 i = gva.frame_number() % tlb_size;
-    t.fetch_tag[i] = ~gva.page().value() + 1;
-    t.fetch_code[i] = reinterpret_cast<u64>(page.entries.get());
-    t.fetch_page[i] = page_base;
-}
-
-} // namespace
 
 bool fetches_from(Cpu& cpu, Gva gva, const PageCode& page) {
     const TlbSet set = page.mode.set();
     const u16 set_mode = page.mode.bits & static_cast<u16>(~Mode::hooked);
-    if (!Cpu::canonical(gva.value()) || cpu.fetch_mode[static_cast<unsigned>(set)] != set_mode ||
+    if (!Cpu::canonical(gva.value()) || cpu.tlb_contexts->fetch_mode(set) != set_mode ||
         page.mode.at(cpu, gva) != page.mode)
         return false;
     const Walk found = walk(cpu, gva, Reach::execute, set);
     if (found.kind != Walk::Kind::ram || found.frame != page.frame) return false;
-    fill_fetch(cpu, set, gva, gva.page().value(), page);
+    cpu.tlb_contexts->fill_fetch(set, gva, gva.page().value(), page.entries.get());
     return true;
 }
 
 LookUp look_up(Cpu& cpu, Mode mode) {
     const TlbSet set = mode.set();
-    const auto set_index = static_cast<unsigned>(set);
     // Whether a page is hooked follows from its address, by which fetch entries are found.
-    const u16 set_mode = mode.bits & static_cast<u16>(~Mode::hooked);
-    if (cpu.fetch_mode[set_index] != set_mode) {
-        flush_fetch(cpu, set);
-        cpu.fetch_mode[set_index] = set_mode;
-    }
+    cpu.tlb_contexts->set_fetch_mode(set, mode.bits & static_cast<u16>(~Mode::hooked));
     const u64 rip = cpu.cb.state.rip;
     const Gva gva = fetch_address(cpu.cb.state, rip);
     cpu.page_base = rip - gva.page_offset();
     const auto offset = static_cast<u16>(gva.page_offset());
 
-    const Tlb& t = cpu.tlb[set_index];
-    const u64 i = gva.frame_number() % tlb_size;
-    const u64 tag = ~gva.page().value() + 1;
+    const Tlb& t = cpu.tlb(set);
+    const unsigned i = tlb_index(gva);
     LookUp found;
-    if (t.fetch_tag[i] == tag) {
+    if (t.fetch_tag[i] == tlb_tag(gva)) {
         // SAFETY: fetch_code was filled with the entry table of a live PageCode.
         const u32 entry = reinterpret_cast<const u32*>(t.fetch_code[i])[offset];
         if (entry != cpu.code_cache->entry_miss()) {
@@ -58,7 +42,7 @@ LookUp look_up(Cpu& cpu, Mode mode) {
     found.page = cpu.code_cache->find_page(found.walk.frame, mode);
     if (found.page == nullptr) return found;
     found.entry = cpu.code_cache->entry(*found.page, offset);
-    fill_fetch(cpu, set, gva, cpu.page_base, *found.page);
+    cpu.tlb_contexts->fill_fetch(set, gva, cpu.page_base, found.page->entries.get());
     return found;
 }
 

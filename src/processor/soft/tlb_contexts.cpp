@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "processor/soft/tlb_contexts.h"
+
+#include <algorithm>
+
+namespace gnomon::processor::soft {
+
+Result<std::unique_ptr<TlbContexts>> TlbContexts::create() {
+    auto windows = CpuWindows::create(count);
+    if (!windows) return tl::unexpected(windows.error());
+    return std::unique_ptr<TlbContexts>(new TlbContexts(std::move(*windows)));
+}
+
+TlbContexts::TlbContexts(CpuWindows windows)
+    : m_windows(std::move(windows)), m_monitor(m_windows.cpu().monitor_tlb) {
+    m_monitor.make_empty();
+    m_contexts.reserve(count);
+    for (unsigned n = 0; n < count; ++n) {
+        Tlb* const sets = m_windows.sets(n);
+        m_contexts.push_back(
+            {no_root, 0, 0, 0, {TlbSetState(sets[0]), TlbSetState(sets[1]), TlbSetState(sets[2])}});
+    }
+    m_current = m_contexts.data();
+    empty(*m_current);
+    cpu().tlb_contexts = this;
+    cpu().context = m_windows.sets(0);
+}
+
+void TlbContexts::change(u64 root) {
+    Cpu::Statistics& statistics = cpu().statistics;
+    ++statistics.context_switches;
+    m_current->seen = m_order_count;
+    m_current->last_used = ++m_uses;
+    auto next = std::find_if(m_contexts.begin(), m_contexts.end(),
+                             [root](const Context& c) { return c.root == root; });
+    if (next == m_contexts.end()) {
+        ++statistics.context_misses;
+        next = std::min_element(
+            m_contexts.begin(), m_contexts.end(),
+            [](const Context& a, const Context& b) { return a.last_used < b.last_used; });
+        empty(*next);
+        next->root = root;
+    } else {
+        bring_up_to_date(*next);
+    }
+    m_current = &*next;
+    cpu().context = m_windows.sets(number(*m_current));
+}
+
+void TlbContexts::empty(Context& context) {
+    ++cpu().statistics.context_flushes;
+    for (TlbSetState& set : context.sets) {
+        // A context that was never used has no pages yet.
+        if (context.last_used == 0) set.make_empty();
+        set.forget_all();
+    }
+    context.generation = m_generation;
+    context.seen = m_order_count;
+}
+
+void TlbContexts::bring_up_to_date(Context& context) {
+    if (context.generation != m_generation || m_order_count - context.seen > order_room) {
+        empty(context);
+        return;
+    }
+    for (; context.seen != m_order_count; ++context.seen) {
+        const Order& o = m_orders[context.seen % order_room];
+        if (o.root != no_root && o.root != context.root) continue;
+        for (TlbSetState& set : context.sets) {
+            switch (o.kind) {
+            case Order::Kind::page: set.forget_page(Gva(o.address)); break;
+            // SAFETY: only compared.
+            case Order::Kind::writes: set.revoke_writes(reinterpret_cast<Hva>(o.address)); break;
+            case Order::Kind::fetches: set.forget_fetches(); break;
+            }
+        }
+    }
+}
+
+// ---------------------------------------------------------------- forgetting
+
+void TlbContexts::forget_all() {
+    ++m_generation;
+    empty(*m_current);
+    m_monitor.forget_all();
+}
+
+void TlbContexts::forget_fetches() {
+    order(Order::Kind::fetches, 0);
+    for (TlbSetState& set : m_current->sets)
+        set.forget_fetches();
+    m_monitor.forget_fetches();
+}
+
+void TlbContexts::forget_page(Gva gva) {
+    order(Order::Kind::page, gva.value());
+    for (TlbSetState& set : m_current->sets)
+        set.forget_page(gva);
+    m_monitor.forget_page(gva);
+}
+
+void TlbContexts::forget_page(Gva gva, u64 root) {
+    if (root != m_current->root) {
+        order(Order::Kind::page, gva.value(), root);
+        return;
+    }
+    for (TlbSetState& set : m_current->sets)
+        set.forget_page(gva);
+}
+
+void TlbContexts::forget_root(u64 root) {
+    for (Context& c : m_contexts) {
+        if (c.root != root) continue;
+        if (&c == m_current) {
+            empty(c);
+        } else {
+            c.root = no_root; // emptied when it gets another, which it does
+            c.last_used = 0;  // before any that has one
+        }
+    }
+}
+
+void TlbContexts::revoke_writes(Hva host_page) {
+    order(Order::Kind::writes, reinterpret_cast<u64>(host_page));
+    for (TlbSetState& set : m_current->sets)
+        set.revoke_writes(host_page);
+    m_monitor.revoke_writes(host_page);
+}
+
+const TlbSetState& TlbContexts::set(unsigned n, TlbSet set) {
+    Context& c = m_contexts[n];
+    if (&c != m_current) bring_up_to_date(c);
+    return c.sets[static_cast<unsigned>(set)];
+}
+
+} // namespace gnomon::processor::soft

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "processor/soft/tlb_set.h"
+
+#include <bit>
+
+namespace gnomon::processor::soft {
+
+namespace {
+
+/// Calls `f` with the first entry of every group in `groups`.
+template <class F>
+void for_each_group(u64 groups, unsigned group_size, F f) {
+    for (; groups != 0; groups &= groups - 1)
+        f(static_cast<unsigned>(std::countr_zero(groups)) * group_size);
+}
+
+void clear_tags(u64 (&tags)[tlb_size], unsigned first, unsigned count) {
+    for (unsigned i = first; i < first + count; ++i)
+        tags[i] = tlb_no_tag(i);
+}
+
+} // namespace
+
+void TlbSetState::make_empty() {
+    m_tlb->read_tag[0] = m_tlb->write_tag[0] = m_tlb->fetch_tag[0] = tlb_no_tag(0);
+}
+
+void TlbSetState::fill(Gva gva, Hva host, bool writable) {
+    const unsigned i = tlb_index(gva);
+    m_data_groups |= u64{1} << (i / group_size);
+    m_tlb->read_tag[i] = tlb_tag(gva);
+    m_tlb->write_tag[i] = writable ? tlb_tag(gva) : tlb_no_tag(i);
+    m_tlb->host_page[i] = reinterpret_cast<u64>(host);
+    if (writable) note_writable(m_tlb->host_page[i]);
+}
+
+void TlbSetState::fill_fetch(Gva gva, u64 page_base, const u32* entries) {
+    const unsigned i = tlb_index(gva);
+    m_fetch_groups |= u64{1} << (i / group_size);
+    m_tlb->fetch_tag[i] = tlb_tag(gva);
+    m_tlb->fetch_code[i] = reinterpret_cast<u64>(entries);
+    m_tlb->fetch_page[i] = page_base;
+}
+
+void TlbSetState::forget_all() {
+    for_each_group(m_data_groups, group_size, [this](unsigned first) {
+        clear_tags(m_tlb->read_tag, first, group_size);
+        clear_tags(m_tlb->write_tag, first, group_size);
+    });
+    if (m_data_groups != 0) m_writable = {};
+    m_data_groups = 0;
+    forget_fetches();
+}
+
+void TlbSetState::forget_fetches() {
+    for_each_group(m_fetch_groups, group_size,
+                   [this](unsigned first) { clear_tags(m_tlb->fetch_tag, first, group_size); });
+    m_fetch_groups = 0;
+}
+
+void TlbSetState::forget_page(Gva gva) {
+    const unsigned i = tlb_index(gva);
+    const u64 tag = tlb_tag(gva);
+    if (m_tlb->read_tag[i] == tag) m_tlb->read_tag[i] = tlb_no_tag(i);
+    if (m_tlb->write_tag[i] == tag) m_tlb->write_tag[i] = tlb_no_tag(i);
+    if (m_tlb->fetch_tag[i] == tag) m_tlb->fetch_tag[i] = tlb_no_tag(i);
+}
+
+void TlbSetState::revoke_writes(Hva host_page) {
+    const u64 host = reinterpret_cast<u64>(host_page);
+    const u64 bit = u64{1} << (filter_index(host) % 64);
+    if ((m_writable[filter_index(host) / 64] & bit) == 0) return;
+    // While all entries are looked at, the filter loses what has gone from them since.
+    m_writable = {};
+    for_each_group(m_data_groups, group_size, [this, host](unsigned first) {
+        for (unsigned i = first; i < first + group_size; ++i) {
+            if (m_tlb->write_tag[i] == tlb_no_tag(i)) continue;
+            if (m_tlb->host_page[i] == host)
+                m_tlb->write_tag[i] = tlb_no_tag(i);
+            else
+                note_writable(m_tlb->host_page[i]);
+        }
+    });
+}
+
+} // namespace gnomon::processor::soft

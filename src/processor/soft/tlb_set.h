@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file One set of the TLB: filling it and forgetting, at the cost of what was filled.
+#pragma once
+
+#include "processor/soft/cpu.h"
+
+#include <array>
+
+namespace gnomon::processor::soft {
+
+/// One set and what finds its entries quickly.
+class TlbSetState {
+public:
+    explicit TlbSetState(Tlb& tlb) : m_tlb(&tlb) {}
+    /// The first thing to call: the pages hold zeros.
+    void make_empty();
+
+    void fill(Gva gva, Hva host, bool writable);
+    void fill_fetch(Gva gva, u64 page_base, const u32* entries);
+    void forget_all();
+    void forget_page(Gva gva);
+    void forget_fetches();
+    void revoke_writes(Hva host_page);
+    /// All fetch entries are of one mode: forgets those of another.
+    void set_fetch_mode(u16 mode) {
+        if (mode == m_fetch_mode) return;
+        forget_fetches();
+        m_fetch_mode = mode;
+    }
+    [[nodiscard]] u16 fetch_mode() const { return m_fetch_mode; }
+    [[nodiscard]] const Tlb& tlb() const { return *m_tlb; }
+
+private:
+    /// Entries whose tags share a cache line; a bit each says which may be in use.
+    static constexpr unsigned group_size = 8;
+    static_assert(tlb_size / group_size == 64);
+    static constexpr unsigned filter_bits = 2048;
+    static unsigned filter_index(u64 host) { return (host >> page_shift) % filter_bits; }
+    void note_writable(u64 host) {
+        m_writable[filter_index(host) / 64] |= u64{1} << (filter_index(host) % 64);
+    }
+
+    Tlb* m_tlb;
+    u64 m_data_groups = 0, m_fetch_groups = 0;
+    /// By host page: whether an entry that may write there is possible.
+    std::array<u64, filter_bits / 64> m_writable{};
+    u16 m_fetch_mode = 0;
+};
+
+} // namespace gnomon::processor::soft

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file The oracle for cached translations: what contexts hold, compared with the shadow tables
+/// and the code cache.
+#include "processor/soft/code_cache.h"
+#include "processor/soft/mmu.h"
+#include "processor/soft/soft_processor.h"
+
+namespace gnomon::processor::soft {
+
+namespace {
+
+class TranslationCheck {
+public:
+    TranslationCheck(const Cpu& cpu) : m_cpu(cpu) {}
+
+    /// What an entry of a set under `root` allows and the tables do not, or "".
+    [[nodiscard]] std::string check(const TlbSetState& state, u64 root, TlbSet set) const {
+        const Tlb& t = state.tlb();
+        for (unsigned i = 0; i < tlb_size; ++i) {
+            const char* wrong = nullptr;
+            u64 tag = 0;
+            if (t.read_tag[i] != tlb_no_tag(i) && !may_read(t, i, root, set))
+                wrong = "read", tag = t.read_tag[i];
+            else if (t.write_tag[i] != tlb_no_tag(i) && !may_write(t, i, root, set))
+                wrong = "write", tag = t.write_tag[i];
+            else if (t.fetch_tag[i] != tlb_no_tag(i) && !may_fetch(state, i, root, set))
+                wrong = "fetch", tag = t.fetch_tag[i];
+            if (wrong != nullptr)
+                return fmt::format("root {:#x}, set {}: a cached right to {} at {}", root,
+                                   static_cast<unsigned>(set), wrong, page_of(tag));
+        }
+        return {};
+    }
+
+private:
+    static Gva page_of(u64 tag) { return Gva(~tag + 1); }
+    [[nodiscard]] Walk find(u64 tag, u64 root, Reach reach, TlbSet set) const {
+        return walk(m_cpu, root, page_of(tag), reach, set);
+    }
+    [[nodiscard]] static bool is_page(const Walk& found, u64 host_page) {
+        return found.kind == Walk::Kind::ram && reinterpret_cast<u64>(found.host) == host_page;
+    }
+    [[nodiscard]] bool may_read(const Tlb& t, unsigned i, u64 root, TlbSet set) const {
+        return is_page(find(t.read_tag[i], root, Reach::read, set), t.host_page[i]);
+    }
+    [[nodiscard]] bool may_write(const Tlb& t, unsigned i, u64 root, TlbSet set) const {
+        const Walk found = find(t.write_tag[i], root, Reach::write, set);
+        return is_page(found, t.host_page[i]) && found.writable && !found.traced &&
+               !m_cpu.code_cache->has_code(found.frame);
+    }
+    [[nodiscard]] bool may_fetch(const TlbSetState& state, unsigned i, u64 root, TlbSet set) const {
+        const Walk found = find(state.tlb().fetch_tag[i], root, Reach::execute, set);
+        if (found.kind != Walk::Kind::ram) return false;
+        for (const u16 hooked : {u16{0}, Mode::hooked}) {
+            const Mode mode{static_cast<u16>(state.fetch_mode() | hooked)};
+            const PageCode* page = m_cpu.code_cache->find_page(found.frame, mode);
+            if (page != nullptr &&
+                reinterpret_cast<u64>(page->entries.get()) == state.tlb().fetch_code[i])
+                return true;
+        }
+        return false;
+    }
+
+    const Cpu& m_cpu;
+};
+
+} // namespace
+
+std::string SoftProcessor::check_translations() {
+    const TranslationCheck check(*m_cpu);
+    if (m_cpu->cb.shadow_arena == nullptr) return {};
+    for (unsigned n = 0; n < TlbContexts::count; ++n) {
+        if (!m_contexts->in_use(n)) continue;
+        for (unsigned s = 0; s < keyed_set_count; ++s) {
+            const auto set = static_cast<TlbSet>(s);
+            if (auto wrong = check.check(m_contexts->set(n, set), m_contexts->root(n), set);
+                !wrong.empty())
+                return wrong;
+        }
+    }
+    return check.check(m_contexts->monitor_set(), m_cpu->cb.monitor_root, TlbSet::monitor);
+}
+
+} // namespace gnomon::processor::soft
