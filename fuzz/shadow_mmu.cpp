@@ -104,7 +104,8 @@ private:
         require(report.ok(), report.ok() ? "" : report.text());
         for (const auto& [key, cached] : m_bench.cpu.tlb()) {
             PagingState context = PagingState::of(m_bench.cpu.state());
-            context.cr3 = cached.cr3;
+            // Under the active root it may be used, whatever that was a root of before.
+            if (key.first != m_bench.cpu.block().shadow_root) context.cr3 = cached.cr3;
             const StrictResult r =
                 StrictWalker::translate(m_bench.memory, context, Gva(key.second));
             const StrictTranslation& t = r.translation;

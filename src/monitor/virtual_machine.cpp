@@ -42,7 +42,7 @@ Segment flat_segment(u16 selector, u32 rights) {
 Result<std::unique_ptr<VirtualMachine>> VirtualMachine::create(MachineResources& resources) {
     auto processor = processor::create_software_processor();
     if (!processor) return tl::unexpected(processor.error());
-    auto vm = create_empty(resources, {std::move(*processor), {}});
+    auto vm = create_empty(resources, {std::move(*processor), {.tlb_keyed_by_root = true}});
     if (!vm) return vm;
     if (auto booted = (*vm)->boot(); !booted) return tl::unexpected(booted.error());
     return vm;
@@ -193,7 +193,13 @@ Result<> VirtualMachine::check_shadow() {
     m_shadow->reconcile(cb.write_buffer);
     const StrictWalker walker(*m_memory, m_shadow->arena(), m_shadow->arena_size());
     const StrictReport report = walker.check(m_shadow->root(), PagingState::of(cb.state));
-    if (report.ok()) return {};
+    if (report.ok()) {
+        const std::string wrong = m_processor->check_translations();
+        if (wrong.empty()) return {};
+        return fail("the processor holds what the shadow tables do not, after {} coherency "
+                    "points: {}",
+                    points, wrong);
+    }
     return fail("the shadow tables differ from the guest's after {} coherency points:\n{}", points,
                 report.text());
 }
@@ -584,12 +590,12 @@ std::string VirtualMachine::statistics_json() const {
         "\"shadow.entries_changed\":{},\"shadow.root_loads\":{},\"shadow.root_hits\":{},"
         "\"shadow.tables_live\":{},\"shadow.tables_created\":{},\"shadow.tables_retired\":{},"
         "\"shadow.tables_reclaimed\":{},\"shadow.invalidations_all\":{},\"shadow.invalidations_"
-        "page\":{},"
+        "root\":{},\"shadow.invalidations_page\":{},"
         "\"shadow.write_revocations\":{}}}",
         h.page_faults, h.fills, h.injected, h.prefetched, h.prefilled, h.drains, h.records,
         h.entries_reread, h.entries_changed, h.root_loads, h.root_hits, h.tables_live,
         h.tables_created, h.tables_retired, h.tables_reclaimed, h.invalidations_all,
-        h.invalidations_page, h.write_revocations);
+        h.invalidations_root, h.invalidations_page, h.write_revocations);
     return text;
 }
 

@@ -125,6 +125,7 @@ MachineChoices MachineChoices::of(Random& random) {
     if (random.percent(15)) c.shadow.write_buffer_records = 128;
     if (random.percent(20)) c.shadow.prefetch = 0;
     if (random.percent(20)) c.shadow.prefill = false;
+    c.shadow.tlb_keyed_by_root = !random.percent(15);
     return c;
 }
 
@@ -615,7 +616,8 @@ std::string HostileMachine::check(bool thorough) {
         walker.check(shadow.root(), monitor::PagingState::of(block().state), 20'000);
     ++m_statistics.strict_checks;
     m_statistics.strict_leaves += report.leaves;
-    return report.ok() ? "" : "the shadow tables differ from the guest's:\n" + report.text();
+    if (!report.ok()) return "the shadow tables differ from the guest's:\n" + report.text();
+    return m_processor->check_translations();
 }
 
 // ---------------------------------------------------------------- statistics

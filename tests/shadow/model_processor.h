@@ -54,7 +54,7 @@ public:
     processor::ControlBlock& block() { return *m_block; }
     processor::RegisterBlock& state() { return m_block->state; }
     const std::map<Key, Cached>& tlb() const { return m_tlb; }
-    u64 exits = 0, buffer_full_exits = 0, all = 0, pages = 0, revoked = 0;
+    u64 exits = 0, buffer_full_exits = 0, all = 0, roots = 0, pages = 0, revoked = 0;
     std::function<void(Gpa)> on_revoke;
 
     void invalidate_all() override {
@@ -64,6 +64,16 @@ public:
     void invalidate(Gva gva) override {
         ++pages;
         std::erase_if(m_tlb, [&](const auto& e) { return e.first.second == gva.page().value(); });
+    }
+    void invalidate(Gva gva, u64 root) override {
+        ++pages;
+        require_keyed();
+        m_tlb.erase(Key{root, gva.page().value()});
+    }
+    void forget_root(u64 root) override {
+        ++roots;
+        require_keyed();
+        std::erase_if(m_tlb, [&](const auto& e) { return e.first.first == root; });
     }
     void invalidate_code(Gpa, u64) override {} // it has none
     void revoke_writes(Gpa gpa) override {
@@ -182,6 +192,10 @@ public:
     }
 
 private:
+    /// A processor without keys is told nothing by root.
+    void require_keyed() const {
+        if (m_keying != TlbKeying::root) std::abort();
+    }
     void set_ac(bool on) {
         if (on)
             state().rflags |= processor::rflags::ac;

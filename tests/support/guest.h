@@ -45,7 +45,7 @@ inline constexpr u64 p = 1, w = 2, u = 4, a = 1 << 5, d = 1 << 6, ps = 1 << 7, g
 
 struct GuestOptions {
     u64 memory = u64{8} << 20;
-    monitor::ShadowOptions shadow = {.arena_bytes = u64{8} << 20};
+    monitor::ShadowOptions shadow = {.arena_bytes = u64{8} << 20, .tlb_keyed_by_root = true};
     std::size_t code_cache_bytes = std::size_t{4} << 20;
     /// Compare the shadow with a strict walk after every exit that reconciles.
     bool strict = false;
@@ -191,6 +191,8 @@ private:
         explicit Tlb(processor::Processor& p) : m_processor(p) {}
         void invalidate_all() override { m_processor.invalidate_tlb(); }
         void invalidate(Gva gva) override { m_processor.invalidate_tlb(gva); }
+        void invalidate(Gva gva, u64 root) override { m_processor.invalidate_tlb(gva, root); }
+        void forget_root(u64 root) override { m_processor.forget_root(root); }
         void revoke_writes(Gpa gpa) override { m_processor.revoke_writes(gpa); }
         void invalidate_code(Gpa gpa, u64 size) override { m_processor.invalidate_code(gpa, size); }
 

@@ -13,10 +13,11 @@
 /// reserved bits, and that equals
 ///   the one in memory or has a record in the write buffer. Rights are those of the guest entry; a
 ///   leaf without D has no dirty bit.
-/// - Every cached translation of the processor follows from the shadow tables under the active
-/// root. So a
-///   flush that the guest asks for needs no more than reconciling; a translation is forgotten only
-///   when an edit took something away from it.
+/// - Every cached translation of the processor follows from the shadow tables under the root that
+/// it belongs to: the
+///   active one, or with ShadowOptions::tlb_keyed_by_root any. So a flush that the guest asks for
+///   needs no more than reconciling; a translation is forgotten only when an edit took something
+///   away from it. A page that ceases to be a root's is forgotten as one before the next entry.
 /// - A leaf outside RAM is an mmio leaf.
 ///
 /// Records are used as addresses only: memory is read again, so neither their order nor a stale one
@@ -46,8 +47,9 @@ struct ShadowOptions {
         16;              ///< leaves filled around a page fault: 0 (off) or a power of two up to 512
     bool prefill = true; ///< make a leaf at once when a record shows that its entry became present
                          ///< and accessed
-    /// The processor keeps translations of several roots apart. Otherwise a change of root forgets
-    /// all.
+    /// The processor keeps translations of several roots apart, as the contract has it
+    /// (processor.h). Otherwise a change of root makes it forget all, and it is told only of what
+    /// concerns the active root.
     bool tlb_keyed_by_root = false;
 };
 
@@ -70,7 +72,8 @@ struct ShadowStatistics {
     u64 tables_retired = 0;   ///< dropped because the guest no longer uses the page as a table
     u64 tables_reclaimed = 0; ///< dropped for want of room
     u64 tables_live = 0;
-    u64 invalidations_all = 0, invalidations_page = 0, write_revocations = 0;
+    u64 invalidations_all = 0, invalidations_root = 0, invalidations_page = 0,
+        write_revocations = 0;
 };
 
 /// What a page fault came to.
@@ -167,12 +170,19 @@ private:
     [[nodiscard]] u64 leaf_rights(u64 entry) const;
 
     // shadow_retire.cpp: cached translations, and the tables' end
-    enum class Reach { nowhere, one, many };
-    [[nodiscard]] Reach reach(EntryId id, Gva& gva) const;
+    /// Where the processor may have cached translations through an entry.
+    struct Reach {
+        enum class Kind : u8 { nowhere, one, many }; ///< virtual addresses
+        Kind kind = Kind::nowhere;
+        Gva gva;          ///< the lowest, if there is one
+        TableId root = 0; ///< the only root that leads there; 0: perhaps several, or not keyed
+    };
+    [[nodiscard]] Reach reach(EntryId id) const;
     [[nodiscard]] bool active(EntryId root_entries) const;
     void weaken_leaf(EntryId id);
     void weaken_below(EntryId id, TableId child);
-    void invalidate_later(Gva gva);
+    void invalidate_later(Gva gva, TableId root);
+    void forget_later(TableId root);
     void commit();
     void suspect(FrameState& frame, u32 weight);
     void doom(TableId id);
@@ -199,9 +209,17 @@ private:
     TableId m_hand = 0;            ///< reclaim's position
     std::vector<TableId> m_doomed; ///< reserved for all tables
 
-    static constexpr unsigned max_pending = 32;
-    std::array<Gva, max_pending> m_pending{}; ///< pages to invalidate before the next entry
+    // What the processor must forget before the next entry: everything; or roots, and pages under
+    // one root or (0) under all of them.
+    struct PendingPage {
+        Gva gva;
+        TableId root = 0;
+    };
+    static constexpr unsigned max_pending = 32, max_pending_roots = 8;
+    std::array<PendingPage, max_pending> m_pending{};
     unsigned m_pending_count = 0;
+    std::array<TableId, max_pending_roots> m_pending_roots{};
+    unsigned m_pending_root_count = 0;
     bool m_pending_all = false;
 
     ShadowStatistics m_statistics;

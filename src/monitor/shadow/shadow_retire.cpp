@@ -3,6 +3,8 @@
 #include "base/verify.h"
 #include "monitor/shadow/shadow_mmu.h"
 
+#include <algorithm>
+
 namespace gnomon::monitor {
 
 namespace {
@@ -23,56 +25,91 @@ bool ShadowMmu::active(EntryId root_entries) const {
     return false;
 }
 
-/// By how many virtual addresses the processor may have cached translations through an entry; `gva`
-/// is the lowest when there is one.
-ShadowMmu::Reach ShadowMmu::reach(EntryId id, Gva& gva) const {
+ShadowMmu::Reach ShadowMmu::reach(EntryId id) const {
+    Reach result;
     u64 address = 0;
     for (unsigned level = m_tables[table_of(id)].level;; ++level) {
         const TableId table = table_of(id);
         const ShadowTable& t = m_tables[table];
         address |= u64{slot_of(id)} * entry_span(level);
         if (level == 4) {
-            if (table != m_root && !m_options.tlb_keyed_by_root) return Reach::nowhere;
+            if (table != m_root && !m_options.tlb_keyed_by_root) return result;
+            if (m_options.tlb_keyed_by_root) result.root = table;
             break;
         }
-        if (t.parents == 0) return Reach::nowhere;
+        if (t.parents == 0) return result;
         if (level == 3) {
-            if (!active(t.parents)) return Reach::nowhere;
-            if (t.mixed_slots) return Reach::many;
+            if (!active(t.parents)) return result;
+            if (m_options.tlb_keyed_by_root && m_tables.next_link(t.parents) == 0)
+                result.root = table_of(t.parents);
+            if (t.mixed_slots) {
+                result.kind = Reach::Kind::many;
+                return result;
+            }
             address |= u64{t.common_slot} * entry_span(4);
             break;
         }
-        if (m_tables.next_link(t.parents) != 0) return Reach::many;
+        if (m_tables.next_link(t.parents) != 0) {
+            result.kind = Reach::Kind::many;
+            return result;
+        }
         id = t.parents;
     }
-    gva = Gva(static_cast<u64>(static_cast<i64>(address << 16) >> 16));
-    return Reach::one;
+    result.kind = Reach::Kind::one;
+    result.gva = Gva(static_cast<u64>(static_cast<i64>(address << 16) >> 16));
+    return result;
 }
 
 void ShadowMmu::weaken_leaf(EntryId id) {
     if (m_pending_all) return;
-    Gva gva;
-    switch (reach(id, gva)) {
-    case Reach::nowhere: return;
-    case Reach::one: invalidate_later(gva); return;
-    case Reach::many: m_pending_all = true; return;
+    const Reach r = reach(id);
+    switch (r.kind) {
+    case Reach::Kind::nowhere: return;
+    case Reach::Kind::one: invalidate_later(r.gva, r.root); return;
+    case Reach::Kind::many: forget_later(r.root); return;
     }
 }
 
 void ShadowMmu::weaken_below(EntryId id, TableId child) {
     // Leaves that are gone were seen to when they went.
     if (m_pending_all || m_tables[child].present == 0) return;
-    Gva gva;
-    if (reach(id, gva) != Reach::nowhere) m_pending_all = true;
+    if (const Reach r = reach(id); r.kind != Reach::Kind::nowhere) forget_later(r.root);
 }
 
-void ShadowMmu::invalidate_later(Gva gva) {
+/// @param root 0: all.
+void ShadowMmu::invalidate_later(Gva gva, TableId root) {
+    if (m_pending_all) return;
+    for (unsigned i = 0; i < m_pending_root_count; ++i)
+        if (m_pending_roots[i] == root) return;
     for (unsigned i = 0; i < m_pending_count; ++i)
-        if (m_pending[i] == gva) return;
-    if (m_pending_count == max_pending)
+        if (m_pending[i].gva == gva && (m_pending[i].root == root || m_pending[i].root == 0))
+            return;
+    if (m_pending_count == max_pending) {
+        // An address space that is being taken down fills the list alone: then no other suffers.
+        const auto* const keyed = std::find_if(m_pending.begin(), m_pending.end(),
+                                               [](const PendingPage& p) { return p.root != 0; });
+        forget_later(keyed == m_pending.end() ? 0 : keyed->root);
+        invalidate_later(gva, root);
+        return;
+    }
+    m_pending[m_pending_count++] = {gva, root};
+}
+
+/// @param root 0: all.
+void ShadowMmu::forget_later(TableId root) {
+    if (m_pending_all) return;
+    auto* const roots = m_pending_roots.begin();
+    if (std::find(roots, roots + m_pending_root_count, root) != roots + m_pending_root_count)
+        return;
+    if (root == 0 || m_pending_root_count == max_pending_roots) {
         m_pending_all = true;
-    else
-        m_pending[m_pending_count++] = gva;
+        m_pending_count = m_pending_root_count = 0;
+        return;
+    }
+    m_pending_roots[m_pending_root_count++] = root;
+    auto* const end = std::remove_if(m_pending.begin(), m_pending.begin() + m_pending_count,
+                                     [root](const PendingPage& p) { return p.root == root; });
+    m_pending_count = static_cast<unsigned>(end - m_pending.begin());
 }
 
 void ShadowMmu::commit() {
@@ -81,12 +118,20 @@ void ShadowMmu::commit() {
         ++m_statistics.invalidations_all;
         m_tlb.invalidate_all();
     } else {
+        m_statistics.invalidations_root += m_pending_root_count;
+        for (unsigned i = 0; i < m_pending_root_count; ++i)
+            m_tlb.forget_root(ShadowTables::offset(m_pending_roots[i]));
         m_statistics.invalidations_page += m_pending_count;
-        for (unsigned i = 0; i < m_pending_count; ++i)
-            m_tlb.invalidate(m_pending[i]);
+        for (unsigned i = 0; i < m_pending_count; ++i) {
+            const PendingPage& p = m_pending[i];
+            if (p.root == 0)
+                m_tlb.invalidate(p.gva);
+            else
+                m_tlb.invalidate(p.gva, ShadowTables::offset(p.root));
+        }
     }
     m_pending_all = false;
-    m_pending_count = 0;
+    m_pending_count = m_pending_root_count = 0;
 }
 
 /// Counts a write against the tables that stand for a frame: those that are written but not walked
@@ -130,8 +175,8 @@ void ShadowMmu::drop(TableId id, bool cascade) {
     const ShadowTable& t = m_tables[id];
     if (t.present != 0) {
         // By any of its entries: whether the processor can have walked through this table.
-        Gva gva;
-        if (reach(entry_id(id, 0), gva) != Reach::nowhere) m_pending_all = true;
+        if (const Reach r = reach(entry_id(id, 0)); r.kind != Reach::Kind::nowhere)
+            forget_later(r.root);
     }
     if (cascade && t.level > 1) {
         for (unsigned slot = 0; t.present != 0 && slot < table_entries; ++slot) {
