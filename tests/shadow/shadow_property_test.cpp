@@ -451,7 +451,9 @@ INSTANTIATE_TEST_SUITE_P(
         Variant{"small_arena",
                 {.arena_bytes = small_arena, .write_buffer_records = 128, .prefetch = 4}},
         Variant{"keyed_tlb",
-                {.arena_bytes = u64{1} << 20, .prefetch = 8, .tlb_keyed_by_root = true}}),
+                {.arena_bytes = u64{1} << 20, .prefetch = 8, .tlb_keyed_by_root = true}},
+        Variant{"keyed_tlb_small_arena",
+                {.arena_bytes = small_arena, .prefetch = 4, .tlb_keyed_by_root = true}}),
     [](const auto& tested) { return std::string(tested.param.name); });
 
 } // namespace

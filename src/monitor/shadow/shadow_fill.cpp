@@ -198,7 +198,7 @@ TableId ShadowMmu::allocate() {
     TableId id = m_tables.allocate();
     if (id == 0) {
         // Tables on the path and the active root are pinned, so what the caller holds stays valid.
-        VERIFY(reclaim(1 + m_tables.capacity() / 64) != 0);
+        VERIFY(make_room(1 + m_tables.capacity() / 64) != 0);
         id = m_tables.allocate();
     }
     return id;

@@ -155,6 +155,7 @@ private:
     [[nodiscard]] TableId obtain_guest(Gpa base, unsigned level, bool nxe);
     [[nodiscard]] TableId obtain_direct(Gpa base, unsigned level, bool dirty, bool global);
     [[nodiscard]] TableId allocate();
+    u32 make_room(u32 count);
     void begin_use(TableId id);
     void use_on_path(TableId id);
     void release_path();

@@ -193,6 +193,13 @@ void ShadowMmu::drop(TableId id, bool cascade) {
 }
 
 u32 ShadowMmu::reclaim(u32 count) {
+    const u32 gone = make_room(count);
+    commit();
+    return gone;
+}
+
+/// What is dropped is forgotten at the next `commit`.
+u32 ShadowMmu::make_room(u32 count) {
     u32 gone = 0;
     // Twice around: the first time takes away the second chance.
     for (u64 steps = 2 * u64{m_tables.capacity()}; gone < count && steps != 0; --steps) {
