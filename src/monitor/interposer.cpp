@@ -230,6 +230,7 @@ void Interposer::idle() {
 
 void Interposer::drain_ring() {
     HandlerData& d = *m_data;
+    const platform::TickRate rate(m_clock.tsc_hz());
     while (d.ring_tail != d.ring_head) {
         const HandlerEvent event = d.ring[d.ring_tail % handler_ring_size];
         ++d.ring_tail;
@@ -243,10 +244,8 @@ void Interposer::drain_ring() {
         std::copy(std::begin(event.args), std::end(event.args), entry.args.begin());
         entry.user_ip = event.user_rip;
         entry.user_sp = event.user_rsp;
-        const u64 now = m_clock.now_ns();
-        const u64 age =
-            platform::TickRate(m_clock.tsc_hz()).ns(m_clock.tsc() + m_tsc_adjust - event.tsc);
-        entry.time_ns = now > age ? now - age : 0;
+        // From the event alone: it has no part in when this is run, or interrupted.
+        entry.time_ns = rate.passed_ns(event.tsc - m_tsc_adjust);
         const linux_::PageTableReader user(m_memory, m_block.state.cr3,
                                            linux_::PageTableReader::Access::user);
         m_observer.entered(entry, user);

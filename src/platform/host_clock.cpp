@@ -97,10 +97,7 @@ u64 HostClock::tsc() const {
     }
 }
 
-u64 HostClock::now_ns() const {
-    // TickRate::ns rounds up; time that has passed must be rounded down.
-    return static_cast<u64>(static_cast<unsigned __int128>(tsc()) * ns_per_second / m_rate.hz());
-}
+u64 HostClock::now_ns() const { return m_rate.passed_ns(tsc()); }
 
 void HostClock::skip(u64 since) {
     const u64 from = std::max(since, m_read.load(std::memory_order_relaxed));

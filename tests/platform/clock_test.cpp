@@ -14,6 +14,8 @@ TEST(TickRate, DeadlinesAreReachedExactlyAndNotBefore) {
         for (const u64 tick : {u64{1}, u64{2}, u64{12'345}, u64{1} << 33}) {
             EXPECT_GE(rate.ticks(rate.ns(tick)), tick);
             EXPECT_LT(rate.ticks(rate.ns(tick) - 1), tick);
+            EXPECT_LE(rate.passed_ns(tick), rate.ns(tick));
+            EXPECT_GE(rate.passed_ns(tick) + 1, rate.ns(tick));
         }
     }
     EXPECT_EQ(TickRate(0).hz(), 1U);

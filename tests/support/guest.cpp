@@ -203,9 +203,10 @@ void Guest::start_user(u64 rip) {
     s.rflags = processor::rflags::fixed1;
 }
 
-monitor::Interposer& Guest::interpose(monitor::SystemCallObserver& observer) {
-    m_interposer =
-        must(monitor::Interposer::create(block(), m_memory, *m_mmu, m_clock, observer, nullptr));
+monitor::Interposer& Guest::interpose(monitor::SystemCallObserver& observer,
+                                      const platform::Clock* clock) {
+    m_interposer = must(monitor::Interposer::create(
+        block(), m_memory, *m_mmu, clock != nullptr ? *clock : m_clock, observer, nullptr));
     return *m_interposer;
 }
 

@@ -159,8 +159,10 @@ public:
     void set_gate(u8 vector, u64 handler, unsigned dpl = 0, unsigned ist = 0);
     void start_kernel(u64 rip = place::kernel_code);
     void start_user(u64 rip = place::user_code);
-    /// Sets the hook. @param observer outlives this.
-    monitor::Interposer& interpose(monitor::SystemCallObserver& observer);
+    /// Sets the hook. @param observer outlives this. @param clock what the hook takes the time
+    /// from, and outlives this; this machine's own if null
+    monitor::Interposer& interpose(monitor::SystemCallObserver& observer,
+                                   const platform::Clock* clock = nullptr);
     [[nodiscard]] platform::HostClock& clock() { return m_clock; }
     [[nodiscard]] monitor::Interposer& interposer() { return *m_interposer; }
 
