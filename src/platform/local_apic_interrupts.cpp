@@ -224,13 +224,13 @@ std::optional<u64> LocalApic::next_deadline_ns() const {
     if ((m_lvt[timer] & lvt_masked) != 0) return std::nullopt;
     if (timer_mode() == TimerMode::tsc_deadline) {
         if (m_tsc_deadline == 0) return std::nullopt;
-        const u64 guest_tsc = m_clock.tsc() + m_tsc_adjust;
-        if (m_tsc_deadline <= guest_tsc) return m_clock.now_ns();
+        // Looked at once: the deadline may come while this runs.
+        const u64 now = m_clock.tsc();
+        if (m_tsc_deadline <= now + m_tsc_adjust) return m_clock.now_ns();
         // From the deadline itself where it has a place on the clock, so that the answer does not
         // wander.
         const u64 machine_tsc = m_tsc_deadline - m_tsc_adjust;
-        const TickRate rate(m_clock.tsc_hz());
-        if (machine_tsc >= m_clock.tsc()) return rate.ns(machine_tsc);
+        if (machine_tsc >= now) return TickRate(m_clock.tsc_hz()).ns(machine_tsc);
         return ~u64{0};
     }
     if (!m_timer_expiry) return std::nullopt;

@@ -264,6 +264,35 @@ TEST_F(Apic, TscDeadline) {
     EXPECT_GT(*apic.next_deadline_ns(), u64{1} << 60);
 }
 
+/// Time goes on with each look at it.
+class RunningClock final : public Clock {
+public:
+    [[nodiscard]] u64 now_ns() const override { return TickRate(tsc_hz()).passed_ns(tsc()); }
+    [[nodiscard]] u64 tsc() const override { return m_tsc += 100; }
+    [[nodiscard]] u64 tsc_hz() const override { return 1'000'000'000; }
+
+private:
+    mutable u64 m_tsc = 0;
+};
+
+// The deadline that comes while somebody asks for it is not one that never comes.
+TEST_F(Apic, TscDeadlineThatComesMeanwhile) {
+    for (const u64 adjust : {u64{0}, u64{1} << 50, 0 - (u64{1} << 50)})
+        for (u64 ahead = 0; ahead < 2000; ahead += 50) {
+            const RunningClock running;
+            LocalApic late{{.id = 2}, running, bus};
+            enable(late);
+            late.set_tsc_adjust(adjust);
+            late.write(offset(Reg::lvt_timer), 4, 0x40040);
+            const u64 now = running.tsc();
+            ASSERT_TRUE(late.write_msr(deadline_msr, now + adjust + ahead));
+            const auto deadline = late.next_deadline_ns();
+            ASSERT_TRUE(deadline);
+            EXPECT_LE(*deadline, now + std::max(ahead, u64{1000}))
+                << ahead << " ticks ahead, adjusted by " << adjust;
+        }
+}
+
 TEST_F(Apic, IpisFindTheirDestination) {
     enable(apic);
     enable(other);
