@@ -234,9 +234,10 @@ class Terminal : public Program {};
 
 TEST_F(Terminal, KeysReachTheGuestRawAndTheTerminalIsGivenBack) {
     TerminalProcess process(command({"run", "--kernel", kernel("echo")}));
-    const termios before = process.mode();
     ASSERT_TRUE(process.shows("echo"));
     ASSERT_TRUE(process.becomes_raw(true));
+    const termios& before = process.mode_at_start();
+    EXPECT_NE(before.c_lflag & ECHO, 0U);
     EXPECT_NE(process.mode().c_oflag & OPOST, 0U);
     process.type("a\003b\032c\001\001d"); // Ctrl-C and Ctrl-Z are the guest's
     EXPECT_TRUE(process.shows("A\003B\032C\001D")) << process.shown();

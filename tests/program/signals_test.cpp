@@ -16,7 +16,9 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
-void expect_same_mode(const termios& before, const termios& after) {
+void expect_mode_given_back(const TerminalProcess& process) {
+    const termios& before = process.mode_at_start();
+    const termios after = process.mode();
     EXPECT_EQ(before.c_iflag, after.c_iflag);
     EXPECT_EQ(before.c_oflag, after.c_oflag);
     EXPECT_EQ(before.c_cflag, after.c_cflag);
@@ -64,11 +66,10 @@ TEST_F(Signals, ThatEndTheRunAtAnyMoment) {
             milliseconds(pick(random, 0, 3) == 0 ? pick(random, 0, 100) : pick(random, 0, 4000));
         SCOPED_TRACE(fmt::format("signal {} after {} ms", number, moment.count()));
         TerminalProcess process(command(endless, terminal));
-        const termios before = process.mode();
         process.read_for(moment);
         process.signal(number);
         EXPECT_EQ(process.wait(), 128 + number) << process.shown();
-        expect_same_mode(before, process.mode());
+        expect_mode_given_back(process);
         expect_whole_trace(process.shown().find("begun") != std::string::npos);
         EXPECT_THAT(process.shown(), Not(HasSubstr("error")));
     });
@@ -82,11 +83,10 @@ TEST_F(Signals, ThatEndAMachineOnATerminal) {
         SCOPED_TRACE(fmt::format("signal {} after {} ms", number, moment.count()));
         TerminalProcess process(
             gnomon({"run", "--kernel", guest_kernel, "--append", "console=ttyS0"}));
-        const termios before = process.mode();
         process.read_for(moment);
         process.signal(number);
         EXPECT_EQ(process.wait(), 128 + number) << process.shown();
-        expect_same_mode(before, process.mode());
+        expect_mode_given_back(process);
         EXPECT_THAT(process.shown(), Not(HasSubstr("internal error")));
     });
 }
@@ -96,34 +96,31 @@ TEST_F(Signals, AroundTheEndOfTheRun) {
         const auto moment = milliseconds(pick(random, 0, 300));
         SCOPED_TRACE(fmt::format("{} ms after the last word", moment.count()));
         TerminalProcess process(command("echo last; exit 3", false));
-        const termios before = process.mode();
         ASSERT_TRUE(process.shows("last"));
         process.read_for(moment);
         process.signal(SIGTERM);
         EXPECT_THAT(process.wait(), testing::AnyOf(3, 128 + SIGTERM)) << process.shown();
-        expect_same_mode(before, process.mode());
+        expect_mode_given_back(process);
         expect_whole_trace(true);
     });
 }
 
 TEST_F(Signals, TwoInARowEndAtOnce) {
     TerminalProcess process(command(endless, true));
-    const termios before = process.mode();
     ASSERT_TRUE(process.shows("begun"));
     process.signal(SIGTERM);
     process.signal(SIGINT);
     EXPECT_THAT(process.wait(), testing::AnyOf(128 + SIGTERM, 128 + SIGINT)) << process.shown();
-    expect_same_mode(before, process.mode());
+    expect_mode_given_back(process);
 }
 
 TEST_F(Signals, QuitLeavesTheTerminalAsItWas) {
     TerminalProcess process(command(endless, true));
-    const termios before = process.mode();
     ASSERT_TRUE(process.shows("begun"));
     EXPECT_TRUE(process.raw());
     process.signal(SIGQUIT);
     EXPECT_EQ(process.wait(), 128 + SIGQUIT);
-    expect_same_mode(before, process.mode());
+    expect_mode_given_back(process);
 }
 
 TEST_F(Signals, StopsAndContinuesAtAnyMoment) {
@@ -131,7 +128,6 @@ TEST_F(Signals, StopsAndContinuesAtAnyMoment) {
         const bool terminal = pick(random, 0, 1) == 1;
         TerminalProcess process(
             command("for i in 1 2 3 4 5; do echo $i; sleep 0.1; done; exit 3", terminal));
-        const termios before = process.mode();
         for (int i = 0; i < 4 && !process.has_ended(); i++) {
             process.read_for(milliseconds(pick(random, 0, 900)));
             process.signal(pick(random, 0, 1) == 0 ? SIGSTOP : SIGTSTP);
@@ -141,7 +137,7 @@ TEST_F(Signals, StopsAndContinuesAtAnyMoment) {
         }
         EXPECT_EQ(process.wait(), 3) << process.shown();
         EXPECT_THAT(process.shown(), testing::ContainsRegex("1\r*\n2\r*\n3\r*\n4\r*\n5\r*\n"));
-        expect_same_mode(before, process.mode());
+        expect_mode_given_back(process);
         expect_whole_trace(true);
     });
 }

@@ -125,6 +125,7 @@ TerminalProcess::TerminalProcess(const std::vector<std::string>& arguments) {
     m_slave = FileDescriptor(slave);
     ::fcntl(master, F_SETFD, FD_CLOEXEC);
     ::fcntl(slave, F_SETFD, FD_CLOEXEC);
+    m_mode_at_start = mode();
     m_pid = ::fork();
     if (m_pid == 0) {
         ::setsid();

@@ -48,6 +48,9 @@ public:
     /// Whether the terminal is in raw mode now: neither echo nor lines nor signals.
     [[nodiscard]] bool raw() const;
     [[nodiscard]] termios mode() const;
+    /// The terminal's mode as the program found it. `mode` may show what the program has made of it
+    /// by then, however soon it is asked.
+    [[nodiscard]] const termios& mode_at_start() const { return m_mode_at_start; }
     /// Sets echo, lines and signals, as a shell does that has the terminal back.
     void set_mode_cooked() const;
     /// Waits for the terminal to become raw, or not. @return false when that takes far too long
@@ -67,6 +70,7 @@ private:
 
     FileDescriptor m_master;
     FileDescriptor m_slave; ///< keeps the terminal's mode readable after the program's end
+    termios m_mode_at_start{};
     pid_t m_pid = -1;
     std::string m_shown;
 };
