@@ -308,14 +308,18 @@ void list_entry(const Frame& f, u64 abi) {
                   {f.rbx & low, f.rcx & low, f.rdx & low, f.rsi & low, f.rdi & low});
 }
 
-/// The handler was entered, but this event came before its first instruction, and ends the case.
+/// The handler was entered, but this event came before it could say so, and ends the case.
 void list_if_entered(const Frame& f, u64 at) {
     // The step has listed it, unless this is the step, whose frame did not get to the stack.
     if (now.target == Target::itself && (f.vector != vector_pf || (f.error & pf_write) == 0))
         return;
-    if (entries != 0 || at != address_of_target(now) || (f.cs & 3) != 0) return;
-    if (now.entry == Entry::syscall) list_entry(f, 64);
-    if (now.entry == Entry::sysenter) list_entry(f, 32);
+    const u64 done = at - address_of_target(now); // bytes of the handler
+    const bool handler = now.target != Target::itself && now.target != Target::low;
+    if (entries != 0 || done >= (handler ? stub_size(now.entry) : 1) || (f.cs & 3) != 0) return;
+    Frame made = f;
+    if (done != 0) made.rax = entry_frame.rax; // saved by the first instruction, then used
+    if (now.entry == Entry::syscall) list_entry(made, 64);
+    if (now.entry == Entry::sysenter) list_entry(made, 32);
 }
 
 /// Whether the experiment goes on.

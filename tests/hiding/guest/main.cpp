@@ -155,6 +155,15 @@ void directed(const Options& o) {
                     s.dr7 = 0x700 | 1 | u64{3} << 16;
                     run(s);
                 }
+            // A breakpoint on each of the handler's instructions, on the user's stack, where SMAP
+            // permits no frame: entered, and no further.
+            for (const u64 instruction : {0, 8, 13, 21, 26}) {
+                Setup s = base;
+                s.same_stack = s.smap = true;
+                s.breakpoint[2] = address_of_target(s) + instruction;
+                s.dr7 = 0x400 | 0x10;
+                run(s);
+            }
             for (u64 n = 1; n < static_cast<u64>(Gate::count); ++n) {
                 Setup s = base;
                 s.gate = static_cast<Gate>(n);
