@@ -94,6 +94,7 @@ Result<> VirtualMachine::build(Parts parts) {
     m_cpuid = guest_cpuid(m_resources.clock.tsc_hz(), 0);
     cb.cpuid = m_cpuid.data();
     cb.cpuid_count = static_cast<u32>(m_cpuid.size());
+    set_tsc_offset();
     m_shadow->attach(cb);
 
     if (m_resources.options.observer != nullptr) {
