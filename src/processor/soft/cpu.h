@@ -28,7 +28,7 @@ enum class TlbSet : u8 {
 };
 inline constexpr unsigned tlb_set_count = 4;
 inline constexpr unsigned keyed_set_count = 3; ///< those before `monitor`
-inline constexpr unsigned tlb_size = 512;
+inline constexpr unsigned tlb_size = 4096;
 /// The tag of an empty entry: that of a page that belongs to another entry. Tags are negated page
 /// addresses, so that LEA compares; no constant would do for all entries, since some address is
 /// always within a page of it. Page 0 belongs to entry 0, so pages of zeros are empty but for that.
@@ -190,8 +190,8 @@ struct Cpu {
     /// it (calls.h).
     void (*outside_thunk)(void (*function)(void*), void* argument) = nullptr;
     bool vectors_live = false; ///< C++ runs that leaves the guest's vector registers in the host's
-    u64 host_flags = 2; ///< the guest's arithmetic flags while C++ runs, as PUSHFQ left them
-    u64 rcx_save = 0;   ///< RCX inside a flag-preserving sequence
+    u64 host_flags = 2;        ///< the guest's arithmetic flags while C++ runs, as PUSHFQ left them
+    u64 rcx_save = 0;          ///< RCX inside a flag-preserving sequence
     u64 index_mask = u64{tlb_size - 1} << page_shift; ///< PEXT mask: address -> TLB index
     u64 page_mask = ~page_offset_mask; ///< PEXT mask: non-zero iff not within one page
     u64 scratch0 = 0;      ///< value carried between the two accesses of PUSH [mem], CALL [mem] ...

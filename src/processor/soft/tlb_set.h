@@ -31,10 +31,10 @@ public:
     [[nodiscard]] const Tlb& tlb() const { return *m_tlb; }
 
 private:
-    /// Entries whose tags share a cache line; a bit each says which may be in use.
-    static constexpr unsigned group_size = 8;
-    static_assert(tlb_size / group_size == 64);
-    static constexpr unsigned filter_bits = 2048;
+    /// A bit each says which groups of entries, of whole cache lines, may be in use.
+    static constexpr unsigned group_size = tlb_size / 64;
+    static_assert(group_size % (64 / sizeof(u64)) == 0);
+    static constexpr unsigned filter_bits = 2 * tlb_size;
     static unsigned filter_index(u64 host) { return (host >> page_shift) % filter_bits; }
     void note_writable(u64 host) {
         m_writable[filter_index(host) / 64] |= u64{1} << (filter_index(host) % 64);
