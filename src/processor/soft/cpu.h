@@ -29,10 +29,14 @@ enum class TlbSet : u8 {
 inline constexpr unsigned tlb_set_count = 4;
 inline constexpr unsigned keyed_set_count = 3; ///< those before `monitor`
 inline constexpr unsigned tlb_size = 4096;
-/// The tag of an empty entry: that of a page that belongs to another entry. Tags are negated page
-/// addresses, so that LEA compares; no constant would do for all entries, since some address is
-/// always within a page of it. Page 0 belongs to entry 0, so pages of zeros are empty but for that.
-[[nodiscard]] constexpr u64 tlb_no_tag(unsigned index) { return index == 0 ? ~page_size + 1 : 0; }
+/// The tag of an empty entry: that of a page that belongs to another entry, and not to a neighbour,
+/// since an access that goes on in the next page, or wraps to address 0, ends there. Tags are
+/// negated page addresses, so that LEA compares. Page 0 does for all but entry 0 and the last one,
+/// so that pages of zeros are nearly empty.
+[[nodiscard]] constexpr u64 tlb_no_tag(unsigned index) {
+    constexpr u64 far_page = u64{tlb_size / 2} << page_shift;
+    return index == 0 || index == tlb_size - 1 ? ~far_page + 1 : 0;
+}
 
 [[nodiscard]] constexpr unsigned tlb_index(Gva gva) {
     return static_cast<unsigned>(gva.frame_number() % tlb_size);

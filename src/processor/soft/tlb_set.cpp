@@ -22,7 +22,11 @@ void clear_tags(u64 (&tags)[tlb_size], unsigned first, unsigned count) {
 } // namespace
 
 void TlbSetState::make_empty() {
-    m_tlb->read_tag[0] = m_tlb->write_tag[0] = m_tlb->fetch_tag[0] = tlb_no_tag(0);
+    for (const unsigned i : {0U, tlb_size - 1}) {
+        clear_tags(m_tlb->read_tag, i, 1);
+        clear_tags(m_tlb->write_tag, i, 1);
+        clear_tags(m_tlb->fetch_tag, i, 1);
+    }
 }
 
 void TlbSetState::fill(Gva gva, Hva host, bool writable) {
