@@ -64,6 +64,7 @@ u32 chained_target(Cpu& cpu) {
     // RF, which IRET may have set, covers the instruction there.
     if ((s.rflags & rflags::rf) != 0) cpu.resumed = true;
     cpu.run_rip = s.rip;
+    cpu.steps_by_new_tf = false; // TF was clear behind the instruction that set it
     return entry;
 }
 
