@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# scripts/setup.sh [build|test|demo|fuzz]...
+# scripts/setup.sh [build|test|demo|fuzz|bench]...
 # Makes sure that the Debian 12 packages for these purposes are there (default: build). As root it installs what is missing;
 # otherwise it names the missing packages with the command that installs them, and exits 1. Silent when all is there.
 set -euo pipefail
@@ -20,6 +20,8 @@ demo_packages=(apt dpkg ca-certificates)
 # strace is the oracle of the trace's own tests.
 test_packages=("${demo_packages[@]}" strace)
 fuzz_packages=(clang)
+# What bench/run.sh compares with, and the guests' Debian; uidmap lets mmdebstrap do without root.
+bench_packages=(qemu-system-x86 mmdebstrap uidmap python3 util-linux)
 # Nice to have: installed along with missing test packages, never asked for. The style check does without them.
 optional_test_packages=(clang-format shellcheck)
 
@@ -31,7 +33,8 @@ for purpose in "$@"; do
     test) packages+=("${test_packages[@]}") optional+=("${optional_test_packages[@]}") ;;
     demo) packages+=("${demo_packages[@]}") ;;
     fuzz) packages+=("${fuzz_packages[@]}") ;;
-    *) die "unknown purpose '$purpose'; there are build, test, demo and fuzz" ;;
+    bench) packages+=("${bench_packages[@]}") ;;
+    *) die "unknown purpose '$purpose'; there are build, test, demo, fuzz and bench" ;;
     esac
 done
 

@@ -14,8 +14,9 @@ complain() {
     failed=1
 }
 
-mapfile -d '' -t sources < <(find src tests fuzz -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.c' \) -print0 | sort -z)
-mapfile -d '' -t scripts < <(find scripts .ci -type f -print0 | sort -z)
+mapfile -d '' -t sources < <(find src tests fuzz bench -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.c' \) -print0 | sort -z)
+mapfile -d '' -t scripts < <(find scripts .ci bench -type f \( -path 'scripts/*' -o -path '.ci/*' -o -name '*.sh' \) -print0 | sort -z)
+mapfile -d '' -t python < <(find bench -type f -name '*.py' -print0 | sort -z)
 
 for file in "${sources[@]}"; do
     read -r first <"$file" || true
@@ -30,6 +31,11 @@ done
 for file in "${scripts[@]}"; do
     bash -n "$file" || complain "$file: not valid bash"
     grep -q '^# SPDX-License-Identifier: Apache-2.0$' "$file" || complain "$file: no SPDX licence line"
+done
+
+for file in "${python[@]}"; do
+    read -r first <"$file" || true
+    [ "$first" = '# SPDX-License-Identifier: Apache-2.0' ] || complain "$file: its first line is not the SPDX licence line"
 done
 
 if command -v clang-format >/dev/null; then

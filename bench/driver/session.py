@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run of one place: starts the command, reads its console, and tells what the rows said."""
+
+import dataclasses
+import os
+import re
+import selectors
+import signal
+import subprocess
+import time
+
+# A guest's clock may differ from the host's by this much of a row's time, and by this many seconds.
+CLOCK_TOLERANCE = 0.05
+CLOCK_SLACK = 0.1
+
+
+@dataclasses.dataclass
+class Memory:
+    """Resident memory of a monitor, in MiB."""
+
+    peak: float  # of all, guest memory included
+    outside_guest: float | None  # at the end, without the guest's memory; None if it cannot be told
+
+
+@dataclasses.dataclass
+class Session:
+    """What came of one run."""
+
+    values: dict = dataclasses.field(default_factory=dict)  # row: value in ns
+    failures: list = dataclasses.field(default_factory=list)  # lines of text
+    warnings: list = dataclasses.field(default_factory=list)
+    marks: dict = dataclasses.field(default_factory=dict)  # text: seconds from the start to the first line with it
+    memory: Memory | None = None
+
+
+def resident_memory(pid, guest_mebibytes):
+    """A Memory of process `pid`, or None if /proc does not tell."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            peak = next((int(line.split()[1]) for line in file if line.startswith("VmHWM:")), None)
+    except OSError:
+        return None
+    if peak is None:
+        return None
+    outside = 0
+    try:
+        with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="replace") as file:
+            is_guest = False
+            for line in file:
+                if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+                    is_guest = False
+                elif line.startswith("Size:"):
+                    is_guest = int(line.split()[1]) >= guest_mebibytes * 1024 * 9 // 10
+                elif line.startswith("Rss:") and not is_guest:
+                    outside += int(line.split()[1])
+    except OSError:
+        outside = None
+    return Memory(peak / 1024, None if outside is None else outside / 1024)
+
+
+class _Reader:
+    """Takes the console's lines as they come."""
+
+    def __init__(self, session, progress, start, place):
+        self._session = session
+        self._progress = progress
+        self._start = start
+        self._place = place
+        self._began = {}
+        self._pending = b""
+        self.done = False
+
+    def feed(self, data, when):
+        self._pending += data
+        *lines, self._pending = self._pending.split(b"\n")
+        for line in lines:
+            self._line(line.decode("utf-8", errors="replace").strip(), when)
+
+    def _line(self, line, when):
+        word, _, rest = line.partition(" ")
+        fields = rest.split()
+        session = self._session
+        if word in ("READY", "BOOTED"):
+            session.marks.setdefault(word, when - self._start)
+        elif word == "BEGIN" and len(fields) == 2:
+            self._progress(self._place, fields[0])
+            self._began[fields[0]] = (when, fields[1])
+        elif word == "ROW" and len(fields) == 3 and fields[2] == "ns":
+            session.values[fields[0]] = float(fields[1])
+        elif word == "FAIL":
+            session.failures.append(f"{self._place}: {rest}")
+        elif word == "END" and len(fields) == 2 and fields[0] in self._began:
+            host_start, guest_start = self._began.pop(fields[0])
+            host, guest = when - host_start, (int(fields[1]) - int(guest_start)) / 1e9
+            if abs(host - guest) > CLOCK_TOLERANCE * host + CLOCK_SLACK:
+                session.warnings.append(
+                    f"{self._place}: {fields[0]} took {guest:.2f} s by the guest's clock and {host:.2f} s by the host's"
+                )
+        elif word == "DONE":
+            self.done = True
+
+
+def run(place, guest, parameters, wanted, progress, silence=240):
+    """Runs `place`'s command until it ends and returns its Session.
+
+    wanted: the rows that must report, () for a boot. progress: called with the place's name and a row as it begins.
+    silence: seconds without a word after which the command is ended.
+    """
+    session = Session()
+    start = time.monotonic()
+    process = subprocess.Popen(
+        place.command(guest, parameters),
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    reader = _Reader(session, progress, start, place.name)
+    errors = b""
+    try:
+        with selectors.DefaultSelector() as selector:
+            for stream in (process.stdout, process.stderr):
+                selector.register(stream, selectors.EVENT_READ)
+            while selector.get_map():
+                ready = selector.select(timeout=silence)
+                when = time.monotonic()
+                if not ready:
+                    session.failures.append(f"{place.name}: ended after {silence} s of silence")
+                    os.killpg(process.pid, signal.SIGKILL)
+                    break
+                for key, _ in ready:
+                    data = os.read(key.fd, 65536)
+                    if not data:
+                        selector.unregister(key.fileobj)
+                    elif key.fileobj is process.stdout:
+                        was_done = reader.done
+                        reader.feed(data, when)
+                        if reader.done and not was_done:
+                            session.memory = resident_memory(process.pid, guest.memory)
+                    else:
+                        errors = (errors + data)[-4000:]
+        status = process.wait()
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        process.stdout.close()
+        process.stderr.close()
+    missing = [name for name in wanted if name not in session.values]
+    if status != 0 or (missing and not session.failures):
+        text = errors.decode("utf-8", errors="replace").strip().splitlines()
+        session.failures.append(f"{place.name}: ended with status {status}{': ' + text[-1] if text else ''}")
+    for name in missing:
+        session.failures.append(f"{place.name}: no value for {name}")
+    return session
