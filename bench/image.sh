@@ -26,8 +26,8 @@ command -v mmdebstrap >/dev/null || die "mmdebstrap is needed for the guests' De
 mkdir -p $directory
 say "bench: unpacking Debian for the guests"
 rm -f $stamp
-quietly build/log/bench-image.log mmdebstrap --variant=extract --include=$packages --format=tar \
+quietly build/log/bench-image.log mmdebstrap --mode=chrootless --variant=extract --include=$packages --format=tar \
     bookworm $directory/root.tar.new ||
-    die "mmdebstrap cannot make the guests' Debian (see build/log/bench-image.log); it needs the network and, without root, user namespaces with entries in /etc/subuid and /etc/subgid"
+    die "mmdebstrap cannot make the guests' Debian (see build/log/bench-image.log); is the network there?"
 mv -- $directory/root.tar.new $directory/root.tar
 printf '%s\n' "$wanted" >$stamp

@@ -17,11 +17,11 @@ build_packages=(
 )
 # Fetching and unpacking the guest's kernel and programs (scripts/fetch.sh).
 demo_packages=(apt dpkg ca-certificates)
-# strace is the oracle of the trace's own tests.
-test_packages=("${demo_packages[@]}" strace)
+# strace is the oracle of the trace's own tests; the benchmark's driver and its tests are in Python.
+test_packages=("${demo_packages[@]}" strace python3)
 fuzz_packages=(clang)
-# What bench/run.sh compares with, and the guests' Debian; uidmap lets mmdebstrap do without root.
-bench_packages=(qemu-system-x86 mmdebstrap uidmap python3 util-linux)
+# What bench/run.sh compares with, and the guests' Debian.
+bench_packages=(qemu-system-x86 mmdebstrap python3 util-linux)
 # Nice to have: installed along with missing test packages, never asked for. The style check does without them.
 optional_test_packages=(clang-format shellcheck)
 

@@ -19,7 +19,6 @@ from results import Results
 
 PROJECT = Path(__file__).resolve().parents[2]
 WORK = PROJECT / "build" / "bench"
-PROGRAMS = PROJECT / "build" / "release" / "bench"
 
 
 class Refusal(Exception):
@@ -48,15 +47,23 @@ def selected_rows(pattern, quick):
     return rows
 
 
-def prepare_guests(options):
-    """Packs what the guests boot."""
+def prepare_guests(options, rows):
+    """Packs what the guests of `rows` boot: "boot" and "rows", as needed."""
     kernel = Path(options.kernel)
     if not kernel.is_file():
         raise Refusal(f"{kernel}: no such kernel; scripts/fetch.sh fetches Debian's")
     WORK.mkdir(parents=True, exist_ok=True)
-    image.pack_boot(WORK / "boot.cpio", PROGRAMS)
-    image.pack_rows(WORK / "rows.cpio", WORK / "root.tar", PROGRAMS, PROJECT / "bench" / "guest" / "rows")
-    return {name: place_kinds.Guest(kernel, WORK / f"{name}.cpio", options.memory) for name in ("boot", "rows")}
+    programs, guests = options.programs, {}
+    for name in {"boot" if row.group == "startup" else "rows" for row in rows}:
+        path = WORK / f"{name}.cpio"
+        if name == "boot":
+            image.pack_boot(path, programs)
+        elif (WORK / "root.tar").is_file():
+            image.pack_rows(path, WORK / "root.tar", programs, PROJECT / "bench" / "guest" / "rows")
+        else:
+            raise Refusal("the guests' Debian is missing; bench/image.sh makes it")
+        guests[name] = place_kinds.Guest(kernel, path, options.memory)
+    return guests
 
 
 def make_plan(options):
@@ -64,8 +71,8 @@ def make_plan(options):
     return schedule.Plan(
         rows=selected_rows(options.rows, quick),
         pairs=options.repeat or (1 if quick else 5),
-        milliseconds=100 if quick else 300,
-        repeat=1 if quick else 2,
+        milliseconds=200 if quick else 300,
+        repeat=2 if quick else 3,
         boots=1 if quick else 2,
         one_boot=quick,
     )
@@ -75,7 +82,7 @@ def run(options):
     plan = make_plan(options)
     gnomon = executable(options.gnomon)
     qemu = None if options.no_qemu else executable(options.qemu)
-    guests = prepare_guests(options)
+    guests = prepare_guests(options, plan.rows)
     places = [place_kinds.Gnomon("gnomon", gnomon)]
     if qemu:
         places.append(place_kinds.Qemu(qemu))
@@ -96,42 +103,45 @@ def run(options):
 
     results = Results(plan.rows, [place.name for place in places])
     schedule.measure(plan, places, guests, results, schedule.Progress())
-    start = startup.first_instruction(gnomon, PROGRAMS / "first_instruction.elf", options.memory)
-    outcome = report.Report(results, host.describe(PROJECT, gnomon, qemu, guests["rows"].kernel), start, options.memory, notes)
+    start = startup.first_instruction(gnomon, options.programs / "first_instruction.elf", options.memory)
+    outcome = report.Report(results, host.describe(PROJECT, gnomon, qemu, Path(options.kernel)), start, options.memory, notes)
     outcome.write(options.json, options.markdown)
     return 1 if results.failures else 0
 
 
-def parser():
-    top = argparse.ArgumentParser(prog="bench", description=__doc__)
-    actions = top.add_subparsers(dest="action", required=True)
+def common_options(parser):
+    parser.add_argument("--rows", metavar="REGEX", help="only the rows, or groups of rows, whose whole name matches")
+    parser.add_argument("--repeat", metavar="N", type=positive, help="pairs of runs (default 5; with --quick 1)")
+    parser.add_argument("--memory", metavar="MIB", type=positive, default=512, help="the guests' memory (default 512)")
+    parser.add_argument("--kernel", metavar="FILE", default=PROJECT / "build/guest/cloud/vmlinuz", help="a bzImage (default: the fetched cloud kernel)")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write every value there")
+    # Where the guests' programs are built.
+    parser.add_argument("--programs", type=Path, default=PROJECT / "build/release/bench", help=argparse.SUPPRESS)
 
-    def common(action):
-        action.add_argument("--rows", metavar="REGEX", help="only the rows, or groups of rows, whose whole name matches")
-        action.add_argument("--repeat", metavar="N", type=positive, help="pairs of runs (default 5; with --quick 1)")
-        action.add_argument("--memory", metavar="MIB", type=positive, default=512, help="the guests' memory (default 512)")
-        action.add_argument("--kernel", metavar="FILE", default=PROJECT / "build/guest/cloud/vmlinuz", help="a bzImage (default: the fetched cloud kernel)")
-        action.add_argument("--json", metavar="FILE", type=Path, help="write every value there")
 
-    measure = actions.add_parser("run", prog="bench/run.sh", description=RUN_HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
-    common(measure)
-    measure.add_argument("--quick", action="store_true", help="fewer rows and repetitions: under three minutes")
-    measure.add_argument("--markdown", metavar="FILE", type=Path, help="write the table between the marks of this page (docs/bench.md)")
-    measure.add_argument("--gnomon", metavar="FILE", default=str(PROJECT / "build/release/gnomon"), help="another build's program")
-    measure.add_argument("--qemu", metavar="FILE", default="qemu-system-x86_64", help="another QEMU")
-    measure.add_argument("--no-native", action="store_true", help="without the chroot on the host")
-    measure.add_argument("--no-qemu", action="store_true", help="without QEMU")
-    measure.add_argument("--no-trace", action="store_true", help="without the traced runs")
-    measure.set_defaults(function=run)
+def run_parser():
+    parser = argparse.ArgumentParser(prog="bench/run.sh", description=RUN_HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
+    common_options(parser)
+    parser.add_argument("--quick", action="store_true", help="fewer rows and repetitions: under three minutes")
+    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table between the marks of this page (docs/bench.md)")
+    parser.add_argument("--gnomon", metavar="FILE", default=str(PROJECT / "build/release/gnomon"), help="another build's program")
+    parser.add_argument("--qemu", metavar="FILE", default="qemu-system-x86_64", help="another QEMU")
+    parser.add_argument("--no-native", action="store_true", help="without the chroot on the host")
+    parser.add_argument("--no-qemu", action="store_true", help="without QEMU")
+    parser.add_argument("--no-trace", action="store_true", help="without the traced runs")
+    parser.set_defaults(function=run)
+    return parser
 
-    versus = actions.add_parser("compare", prog="bench/compare.sh", description=compare.HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
-    versus.add_argument("old", metavar="OLD", help="a gnomon program")
-    versus.add_argument("new", metavar="NEW", help="another one")
-    common(versus)
-    versus.add_argument("--trace", choices=("count", "text"), help="compare traced runs")
-    versus.add_argument("names", metavar="ROW", nargs="*", help="rows or groups (default: all)")
-    versus.set_defaults(function=run_compare)
-    return top
+
+def compare_parser():
+    parser = argparse.ArgumentParser(prog="bench/compare.sh", description=compare.HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("old", metavar="OLD", help="a gnomon program")
+    parser.add_argument("new", metavar="NEW", help="another one")
+    common_options(parser)
+    parser.add_argument("--trace", choices=("count", "text"), help="compare traced runs")
+    parser.add_argument("names", metavar="ROW", nargs="*", help="rows or groups (default: all)")
+    parser.set_defaults(function=run_compare)
+    return parser
 
 
 def positive(text):
@@ -151,14 +161,19 @@ def run_compare(options):
             raise Refusal("rows are named either by --rows or behind the programs")
         options.rows = "|".join(f"(?:{name})" for name in options.names)
     rows = selected_rows(options.rows, False)
-    plan = schedule.Plan(rows, options.repeat or 5, milliseconds=300, repeat=2, boots=1, one_boot=False)
+    plan = schedule.Plan(rows, options.repeat or 5, milliseconds=300, repeat=3, boots=1, one_boot=False)
     programs = [executable(options.old), executable(options.new)]
-    guests = prepare_guests(options)
+    guests = prepare_guests(options, rows)
     return compare.run(plan, programs, guests, options.trace, WORK, options.json)
 
 
 def main():
-    options = parser().parse_args()
+    parsers = {"run": run_parser, "compare": compare_parser}
+    action = sys.argv[1] if len(sys.argv) > 1 else ""
+    if action not in parsers:
+        print("bench: the first argument is run or compare; see bench/run.sh and bench/compare.sh", file=sys.stderr)
+        return 2
+    options = parsers[action]().parse_intermixed_args(sys.argv[2:])
     try:
         return options.function(options)
     except Refusal as refusal:

@@ -5,6 +5,7 @@ Not compressed: the guest would have to decompress it, which is time that both m
 its host reads the file in milliseconds.
 """
 
+import contextlib
 import os
 import stat
 import tarfile
@@ -44,20 +45,32 @@ class CpioWriter:
         self._file.write(b"\0" * (-len(data) % 4))
 
 
+@contextlib.contextmanager
+def _archive(path):
+    """A CpioWriter for the file `path`, which is replaced in one step once the archive is whole."""
+    unfinished = f"{path}.{os.getpid()}"
+    try:
+        with open(unfinished, "wb") as file:
+            writer = CpioWriter(file)
+            yield writer
+            writer.close()
+        os.replace(unfinished, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(unfinished)
+
+
 def pack_boot(path, programs):
     """The initramfs of the row "boot": one static program and a console for it."""
-    with open(path, "wb") as file:
-        writer = CpioWriter(file)
+    with _archive(path) as writer:
         writer.add("dev", stat.S_IFDIR | 0o755)
         writer.add("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
         writer.add("init", stat.S_IFREG | 0o755, (programs / "boot_init").read_bytes())
-        writer.close()
 
 
 def pack_rows(path, root_tar, programs, rows):
     """The initramfs of all other rows: Debian from `root_tar`, our programs, and the scripts of the folder `rows`."""
-    with open(path, "wb") as file, tarfile.open(root_tar) as root:
-        writer = CpioWriter(file)
+    with _archive(path) as writer, tarfile.open(root_tar) as root:
         contents = {}  # of the files that hard links may name
         for member in root:
             name = os.path.normpath(member.name)
@@ -80,7 +93,6 @@ def pack_rows(path, root_tar, programs, rows):
             writer.add(f"bench/{program}", stat.S_IFREG | 0o755, (programs / program).read_bytes())
         for script in sorted(Path(rows).iterdir()):
             writer.add(f"bench/rows/{script.name}", stat.S_IFREG | 0o755, script.read_bytes())
-        writer.close()
 
 
 def unpack(path, directory):

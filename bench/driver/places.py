@@ -9,6 +9,7 @@ import dataclasses
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -73,7 +74,7 @@ class Native:
 
     def command(self, guest, parameters):
         driver = Path(__file__).resolve().parent
-        unpack = f"import sys; sys.path.insert(0, sys.argv[1]); import image; image.unpack(sys.argv[2], sys.argv[3])"
+        unpack = "import sys; sys.path.insert(0, sys.argv[1]); import image; image.unpack(sys.argv[2], sys.argv[3])"
         root = self._directory
         script = "\n".join(
             (
@@ -83,20 +84,27 @@ class Native:
                 f"cd {shlex.quote(str(root))}",
                 "mount -t proc proc proc 2>/dev/null || mount --rbind /proc proc",
                 "mount --rbind /dev dev",
-                f"cpu=$(taskset -cp $$ | sed 's/.*: //; s/[,-].*//')",
+                "cpu=$(taskset -cp $$ | sed 's/.*: //; s/[,-].*//')",
                 "export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C",
                 f"exec taskset -c $cpu chroot . /bench/runner {parameters}",
             )
         )
-        namespaces = ["--mount", "--pid", "--fork", "--kill-child"]
-        if os.geteuid() != 0:
-            namespaces.append("--map-root-user")
-        return ["unshare", *namespaces, "sh", "-c", script]
+        return self._in_namespaces(["sh", "-c", script])
 
-    @staticmethod
-    def reason_against():
+    def reason_against(self):
         """Why it cannot be had here, or None."""
         for tool in ("unshare", "taskset", "chroot", "mount"):
             if shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is None:
                 return f"{tool} is missing"
+        probe = self._in_namespaces(["mount", "-t", "tmpfs", "bench", str(self._directory)])
+        tried = subprocess.run(probe, capture_output=True, text=True, check=False)
+        if tried.returncode != 0:
+            return "no namespaces of its own: " + (tried.stderr.strip().splitlines() or ["unshare failed"])[-1]
         return None
+
+    @staticmethod
+    def _in_namespaces(command):
+        namespaces = ["--mount", "--pid", "--fork", "--kill-child"]
+        if os.geteuid() != 0:
+            namespaces.append("--map-root-user")
+        return ["unshare", *namespaces, *command]

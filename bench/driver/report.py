@@ -102,7 +102,7 @@ class Report:
                 }
             )
         return {
-            **self._facts,
+            "facts": self._facts,
             "memory_mib": self._memory,
             "rows": rows,
             "counted_call_ns": results.added("null_call", "count", "gnomon"),

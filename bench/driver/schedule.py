@@ -50,8 +50,8 @@ class Plan:
         groups = row_table.groups(self.rows)
         if not self.one_boot:
             return groups
-        boots = [(name, rows) for name, rows in groups if name == "boot"]
-        others = [row for name, rows in groups if name != "boot" for row in rows]
+        boots = [(name, rows) for name, rows in groups if name == "startup"]
+        others = [row for name, rows in groups if name != "startup" for row in rows]
         return boots + ([("rows", others)] if others else [])
 
 
@@ -61,7 +61,7 @@ def measure(plan, places, guests, results, progress):
         # The first two are the pair proper.
         order = places if pair % 2 == 0 else places[1::-1] + places[2:]
         for name, rows in plan.groups():
-            if name == "boot":
+            if name == "startup":
                 _boots(plan, order, rows, guests["boot"], results, progress, pair)
             else:
                 _rows(plan, order, name, rows, guests["rows"], results, progress, pair)

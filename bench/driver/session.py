@@ -13,6 +13,11 @@ import time
 CLOCK_TOLERANCE = 0.05
 CLOCK_SLACK = 0.1
 
+# The lines of the guests' runner (bench/guest/runner.cpp); other lines are the kernel's.
+BEGIN = re.compile(r"BEGIN (\w+) (\d+)")
+VALUE = re.compile(r"ROW (\w+) (-?\d+(?:\.\d+)?) ns")
+END = re.compile(r"END (\w+) (\d+)")
+
 
 @dataclasses.dataclass
 class Memory:
@@ -77,27 +82,25 @@ class _Reader:
             self._line(line.decode("utf-8", errors="replace").strip(), when)
 
     def _line(self, line, when):
-        word, _, rest = line.partition(" ")
-        fields = rest.split()
         session = self._session
-        if word in ("READY", "BOOTED"):
-            session.marks.setdefault(word, when - self._start)
-        elif word == "BEGIN" and len(fields) == 2:
-            self._progress(self._place, fields[0])
-            self._began[fields[0]] = (when, fields[1])
-        elif word == "ROW" and len(fields) == 3 and fields[2] == "ns":
-            session.values[fields[0]] = float(fields[1])
-        elif word == "FAIL":
-            session.failures.append(f"{self._place}: {rest}")
-        elif word == "END" and len(fields) == 2 and fields[0] in self._began:
-            host_start, guest_start = self._began.pop(fields[0])
-            host, guest = when - host_start, (int(fields[1]) - int(guest_start)) / 1e9
+        if line in ("READY", "BOOTED"):
+            session.marks.setdefault(line, when - self._start)
+        elif line == "DONE":
+            self.done = True
+        elif line.startswith("FAIL "):
+            session.failures.append(f"{self._place}: {line[5:]}")
+        elif match := BEGIN.fullmatch(line):
+            self._progress(self._place, match[1])
+            self._began[match[1]] = (when, int(match[2]))
+        elif match := VALUE.fullmatch(line):
+            session.values[match[1]] = float(match[2])
+        elif (match := END.fullmatch(line)) and match[1] in self._began:
+            host_start, guest_start = self._began.pop(match[1])
+            host, guest = when - host_start, (int(match[2]) - guest_start) / 1e9
             if abs(host - guest) > CLOCK_TOLERANCE * host + CLOCK_SLACK:
                 session.warnings.append(
-                    f"{self._place}: {fields[0]} took {guest:.2f} s by the guest's clock and {host:.2f} s by the host's"
+                    f"{self._place}: {match[1]} took {guest:.2f} s by the guest's clock and {host:.2f} s by the host's"
                 )
-        elif word == "DONE":
-            self.done = True
 
 
 def run(place, guest, parameters, wanted, progress, silence=240):

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// text MEBIBYTES: prints that much text, always the same: lines of made-up words, frequent ones
+// text KIBIBYTES: prints that much text, always the same: lines of made-up words, frequent ones
 // more often than rare ones, so that it compresses about as well as prose.
 #include <cstdint>
 #include <cstdio>
@@ -41,14 +41,14 @@ std::vector<std::string> make_words(Random& random) {
 
 int main(int count, char** arguments) {
     char* end = nullptr;
-    const unsigned long mebibytes = count == 2 ? std::strtoul(arguments[1], &end, 10) : 0;
-    if (count != 2 || *end != '\0' || mebibytes < 1 || mebibytes > 64) {
-        std::fprintf(stderr, "usage: text MEBIBYTES (1 to 64)\n");
+    const unsigned long kibibytes = count == 2 ? std::strtoul(arguments[1], &end, 10) : 0;
+    if (count != 2 || *end != '\0' || kibibytes < 1 || kibibytes > 65536) {
+        std::fprintf(stderr, "usage: text KIBIBYTES (1 to 65536)\n");
         return 2;
     }
     Random random;
     const std::vector<std::string> words = make_words(random);
-    const std::size_t size = mebibytes << 20;
+    const std::size_t size = kibibytes << 10;
     std::string text;
     text.reserve(size + 64);
     std::size_t line = 0;

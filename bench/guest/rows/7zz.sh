@@ -4,7 +4,7 @@
 set -e
 text=/tmp/bench-7zz.txt
 case $1 in
-prepare) /bench/text 1 >$text ;;
+prepare) /bench/text 512 >$text ;;
 run)
     rm -f $text.7z
     7zz a -bd -mmt1 -mx5 -md1m $text.7z $text >/dev/null

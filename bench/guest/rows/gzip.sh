@@ -4,7 +4,7 @@
 set -e
 text=/tmp/bench-gzip.txt
 case $1 in
-prepare) /bench/text 2 >$text ;;
+prepare) /bench/text 1024 >$text ;;
 run) gzip -6 -c $text >$text.gz ;;
 check) gzip -d -c $text.gz | cmp -s - $text ;;
 esac

@@ -9,7 +9,7 @@ if [ "$1" = prepare ]; then
     exit 0
 fi
 i=0
-while [ $i -lt 6 ]; do
+while [ $i -lt 4 ]; do
     /bin/true
     expr $i + 1 >$work/number
     cat $work/number >$work/copy

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of the benchmark's driver: python3 -B bench/tests/driver_test.py"""
+
+import contextlib
+import io
+import os
+import shlex
+import stat
+import subprocess
+import sys
+import tarfile
+import tempfile
+import unittest
+from pathlib import Path
+
+BENCH = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(BENCH / "driver"))
+
+import image
+import places
+import report
+import results
+import rows
+import schedule
+import session
+import table
+
+PROGRAMS = os.environ.get("GNOMON_BENCH_PROGRAMS")
+
+
+class Script:
+    """A place that is a shell script."""
+
+    def __init__(self, text, name="gnomon"):
+        self.name = name
+        self.trace_file = None
+        self._text = text
+        self.parameters = []
+
+    def command(self, guest, parameters):
+        self.parameters.append(parameters)
+        return ["sh", "-c", self._text]
+
+
+GUEST = places.Guest(Path("kernel"), Path("initrd"), 512)
+
+
+def run(script, wanted=("stat",), **options):
+    return session.run(Script(script), GUEST, "", wanted, lambda *_: None, **options)
+
+
+class Sessions(unittest.TestCase):
+    def test_values_and_marks(self):
+        outcome = run("echo noise; echo READY; echo BEGIN stat 5; printf 'ROW stat 1.500 ns\\r\\n'; echo END stat 1005; echo DONE; sleep 0.3")
+        self.assertEqual(outcome.values, {"stat": 1.5})
+        self.assertEqual((outcome.failures, outcome.warnings), ([], []))
+        self.assertGreater(outcome.marks["READY"], 0)
+        self.assertGreater(outcome.memory.peak, 0)
+
+    def test_a_clock_that_lags_is_told(self):
+        outcome = run("echo BEGIN stat 0; sleep 0.5; echo ROW stat 1 ns; echo END stat 200000000")
+        self.assertEqual(len(outcome.warnings), 1)
+        self.assertRegex(outcome.warnings[0], r"^gnomon: stat took 0\.20 s by the guest's clock and 0\.[5-9]")
+
+    def test_a_clock_that_is_right_is_not(self):
+        outcome = run("echo BEGIN stat 0; sleep 0.3; echo ROW stat 1 ns; echo END stat 310000000")
+        self.assertEqual(outcome.warnings, [])
+
+    def test_a_row_that_fails(self):
+        outcome = run("echo BEGIN stat 0; echo FAIL stat run: exit status 132; echo END stat 1; echo DONE")
+        self.assertEqual(outcome.failures, ["gnomon: stat run: exit status 132", "gnomon: no value for stat"])
+
+    def test_a_machine_that_dies(self):
+        outcome = run("echo BEGIN stat 0; echo it broke >&2; exit 3")
+        self.assertEqual(outcome.failures, ["gnomon: ended with status 3: it broke", "gnomon: no value for stat"])
+
+    def test_a_machine_that_falls_silent_is_ended(self):
+        outcome = run("echo READY; sleep 600", silence=0.3)
+        self.assertEqual(outcome.failures[0], "gnomon: ended after 0.3 s of silence")
+
+    def test_lines_that_are_none(self):
+        outcome = run("echo ROW stat; echo ROW stat x y z; echo END stat 5; echo BEGIN; echo ROW stat 2.0 ns")
+        self.assertEqual(outcome.values, {"stat": 2.0})
+
+    def test_numbers_that_are_none(self):
+        outcome = run("echo ROW stat 1x ns; echo BEGIN stat 0; echo END stat 1x; echo ROW stat nan ns")
+        self.assertEqual(outcome.values, {})
+
+
+class Numbers(unittest.TestCase):
+    def setUp(self):
+        row = rows.Row("stat", "", "kernel", 2)
+        self.results = results.Results([row], ["gnomon", "tcg"])
+        for gnomon, tcg in ((10, 30), (20, 40), (None, 50), (10, 100)):
+            self.results.add("stat", "gnomon", gnomon)
+            self.results.add("stat", "tcg", tcg)
+
+    def test_medians_are_of_the_pairs_ratios(self):
+        self.assertEqual(self.results.ratios("stat", "tcg", "gnomon"), [3, 2, 10])
+        self.assertEqual(self.results.ratio("stat", "tcg", "gnomon"), 3)
+        self.assertEqual(self.results.median("stat", "gnomon"), 10)
+        self.assertEqual(self.results.added("stat", "tcg", "gnomon"), 20)
+
+    def test_what_was_not_measured(self):
+        self.assertIsNone(self.results.ratio("stat", "native", "gnomon"))
+        self.assertIsNone(self.results.median("boot", "gnomon"))
+        self.assertIsNone(results.spread([]))
+
+    def test_table(self):
+        made = table.Table("row", "tcg")
+        made.add("stat", table.duration(1234.5), good=False)
+        self.assertEqual(made.text(False), "row       tcg\n----  -------\nstat  1.23 µs")
+        self.assertIn("\x1b[31m", made.text(True))
+        self.assertEqual(made.markdown(), "| row | tcg |\n|---|---:|\n| stat | 1.23 µs |")
+
+    def test_units(self):
+        values = (0.5, 12.34, 999.4, 999.96, 45e6, 2.5e9)
+        self.assertEqual([table.duration(v) for v in values], ["0.50 ns", "12.3 ns", "999 ns", "1.00 µs", "45.0 ms", "2.50 s"])
+        self.assertEqual((table.duration(None), table.factor(None), table.factor(15)), ("-", "-", "15.0x"))
+
+
+class Schedules(unittest.TestCase):
+    def test_pairs_take_turns_and_groups_share_a_boot(self):
+        order = []
+        chosen = [row for row in rows.ROWS if row.name in ("stat", "pipe", "fft")]
+        script = "for row in stat pipe fft; do echo ROW $row 5 ns; done"
+        both = [Script(script, "gnomon"), Script(script, "tcg")]
+        for place in both:
+            place.command = lambda guest, parameters, place=place: order.append((place.name, parameters)) or ["sh", "-c", script]
+        plan = schedule.Plan(chosen, pairs=2, milliseconds=7, repeat=3, boots=1, one_boot=False)
+        found = results.Results(chosen, ["gnomon", "tcg"])
+        with contextlib.redirect_stderr(io.StringIO()) as progress:
+            schedule.measure(plan, both, {"rows": GUEST}, found, schedule.Progress(progress))
+        self.assertEqual([name for name, _ in order], ["gnomon", "tcg"] * 2 + ["tcg", "gnomon"] * 2)
+        self.assertEqual(order[0][1], "quiet bench.rows=stat,pipe bench.milliseconds=7 bench.repeat=3")
+        self.assertEqual(order[2][1], "quiet bench.rows=fft bench.milliseconds=7 bench.repeat=3")
+        self.assertEqual(found.values("fft", "tcg"), [5, 5])
+        self.assertIn("pair 2 of 2, compute, gnomon", progress.getvalue())
+
+    def test_the_least_of_the_boots_counts(self):
+        boot = [row for row in rows.ROWS if row.name == "boot"]
+        plan = schedule.Plan(boot, pairs=1, milliseconds=1, repeat=1, boots=2, one_boot=True)
+        found = results.Results(boot, ["gnomon", "native"])
+        with tempfile.TemporaryDirectory() as folder:
+            slow_once = f"test -e {shlex.quote(folder)}/2 || {{ touch {shlex.quote(folder)}/2; sleep 1; }}; echo BOOTED"
+            with contextlib.redirect_stderr(io.StringIO()) as progress:
+                both = [Script(slow_once), Script("false", "native")]
+                schedule.measure(plan, both, {"boot": GUEST}, found, schedule.Progress(progress))
+        self.assertLess(found.values("boot", "gnomon")[0], 1e9)
+        self.assertEqual((found.values("boot", "native"), found.failures), ([], []))
+
+
+class Images(unittest.TestCase):
+    def test_packs_what_it_unpacks(self):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "rows").mkdir()
+            (folder / "rows" / "x.sh").write_text("exit 0\n")
+            for program in ("runner", "micro", "nothing", "text"):
+                (folder / program).write_bytes(program.encode())
+            with tarfile.open(folder / "root.tar", "w") as archive:
+                def add(path, **fields):
+                    data = fields.pop("data", b"")
+                    info = tarfile.TarInfo(path)
+                    info.size = len(data)
+                    for field, value in fields.items():
+                        setattr(info, field, value)
+                    archive.addfile(info, io.BytesIO(data))
+                for directory in (".", "./bin", "./usr", "./usr/share", "./dev"):
+                    add(directory, type=tarfile.DIRTYPE, mode=0o755)
+                add("./bin/tool", data=b"abcde", mode=0o755)
+                add("./bin/same", type=tarfile.LNKTYPE, linkname="./bin/tool", mode=0o755)
+                add("./bin/link", type=tarfile.SYMTYPE, linkname="tool")
+                add("./usr/share/manual", data=b"long")
+                add("./dev/null", type=tarfile.CHRTYPE)
+            image.pack_rows(folder / "rows.cpio", folder / "root.tar", folder, folder / "rows")
+            out = folder / "out"
+            out.mkdir()
+            image.unpack(folder / "rows.cpio", out)
+            self.assertEqual((out / "bin/tool").read_bytes(), b"abcde")
+            self.assertEqual((out / "bin/same").read_bytes(), b"abcde")
+            self.assertEqual(stat.S_IMODE((out / "bin/tool").stat().st_mode), 0o755)
+            self.assertEqual(os.readlink(out / "bin/link"), "tool")
+            self.assertEqual((out / "init").read_bytes(), b"runner")
+            self.assertTrue((out / "bench/rows/x.sh").exists())
+            self.assertFalse((out / "usr/share").exists())
+            self.assertFalse((out / "dev/null").exists())
+            self.assertEqual([path.name for path in folder.glob("rows.cpio*")], ["rows.cpio"])
+
+
+class Pages(unittest.TestCase):
+    def test_the_table_goes_between_the_marks(self):
+        with tempfile.TemporaryDirectory() as folder:
+            page = Path(folder) / "page.md"
+            page.write_text(f"before\n{report.BEGIN_MARK}\nold\n{report.END_MARK}\nafter\n", encoding="utf-8")
+            made = report.Report(results.Results([rows.ROWS[0]], ["gnomon"]), {"date": "today"}, 1.0, 512, [])
+            with contextlib.redirect_stdout(io.StringIO()):
+                made.write(None, page)
+            text = page.read_text(encoding="utf-8")
+            self.assertTrue(text.startswith(f"before\n{report.BEGIN_MARK}\n- date: today\n\n| row | gnomon |"))
+            self.assertTrue(text.endswith(f"{report.END_MARK}\nafter\n"))
+            self.assertNotIn("old", text)
+
+
+class Rows(unittest.TestCase):
+    def test_names_are_unique(self):
+        names = [row.name for row in rows.ROWS]
+        self.assertEqual(len(names), len(set(names)))
+        self.assertLessEqual(set(rows.NOT_QUICK), set(names))
+
+    def test_all_rows_fit_into_a_kernel_command_line(self):
+        names = ",".join(row.name for row in rows.ROWS)
+        self.assertLess(len(names), 1500)
+
+    @unittest.skipUnless(PROGRAMS, "GNOMON_BENCH_PROGRAMS is not set")
+    def test_each_row_has_a_script_or_a_program(self):
+        listed = subprocess.run([f"{PROGRAMS}/micro", "--list"], capture_output=True, text=True, check=True).stdout.split()
+        scripts = [path.stem for path in (BENCH / "guest" / "rows").glob("*.sh")]
+        self.assertEqual(sorted(listed + scripts), sorted(row.name for row in rows.ROWS if row.group != "startup"))
+
+
+@unittest.skipUnless(PROGRAMS, "GNOMON_BENCH_PROGRAMS is not set")
+class Programs(unittest.TestCase):
+    def test_each_micro_row_runs(self):
+        for name in subprocess.run([f"{PROGRAMS}/micro", "--list"], capture_output=True, text=True, check=True).stdout.split():
+            with self.subTest(name):
+                done = subprocess.run([f"{PROGRAMS}/micro", name, "3"], capture_output=True, text=True, check=True, timeout=60)
+                self.assertRegex(done.stdout, r"^VALUE -?\d+\.\d{3} ns\n$")
+
+    def test_micro_refuses_what_it_cannot_do(self):
+        for arguments in ([], ["stat"], ["stat", "0"], ["stat", "1x"], ["nothing", "1"]):
+            with self.subTest(arguments):
+                self.assertEqual(subprocess.run([f"{PROGRAMS}/micro", *arguments], capture_output=True, check=False).returncode, 2)
+
+    def test_text_is_always_the_same(self):
+        first, second = (subprocess.run([f"{PROGRAMS}/text", "16"], capture_output=True, check=True).stdout for _ in range(2))
+        self.assertEqual(len(first), 16384)
+        self.assertEqual(first, second)
+
+    def test_the_runner_reports_a_row_that_is_none(self):
+        done = subprocess.run([f"{PROGRAMS}/runner", "bench.rows=there_is_none"], capture_output=True, text=True, check=True)
+        self.assertRegex(done.stdout, r"READY\nBEGIN there_is_none \d+\nFAIL there_is_none run: exit status \d+\nEND there_is_none \d+\nDONE\n")
+
+    def test_the_runner_refuses_wrong_parameters(self):
+        for arguments in ([], ["bench.rows="], ["bench.rows=x", "bench.repeat=0"], ["bench.rows=x", "bench.milliseconds=1e9"]):
+            with self.subTest(arguments):
+                done = subprocess.run([f"{PROGRAMS}/runner", *arguments], capture_output=True, text=True, check=False)
+                self.assertEqual(done.returncode, 2)
+                self.assertTrue(done.stdout.startswith("FAIL - "))
+
+    def test_nothing_ends_well(self):
+        subprocess.run([f"{PROGRAMS}/nothing"], check=True)
+
+
+class CommandLine(unittest.TestCase):
+    def driver(self, *arguments):
+        return subprocess.run([sys.executable, "-B", str(BENCH / "driver"), *arguments], capture_output=True, text=True, check=False)
+
+    def test_help(self):
+        for script in ("run.sh", "compare.sh"):
+            done = subprocess.run([str(BENCH / script), "--help"], capture_output=True, text=True, check=False)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertIn(f"usage: bench/{script}", done.stdout)
+
+    def test_what_is_wrong_is_said(self):
+        for arguments, text in (
+            (["run", "--rows", "no_such_row"], "no such row; there are boot, "),
+            (["run", "--rows", "("], "--rows (: "),
+            (["run", "--gnomon", "/no/such/gnomon"], "/no/such/gnomon: no such program"),
+            (["run", "--gnomon", "/bin/true", "--qemu", "/no/such/qemu"], "/no/such/qemu: no such program"),
+            (["run", "--gnomon", "/bin/true", "--no-qemu", "--kernel", "/no/such/kernel"], "/no/such/kernel: no such kernel"),
+            (["run", "--repeat", "0"], "0 is not a number from 1"),
+            (["compare", "/no/such/old", "/bin/true"], "/no/such/old: no such program"),
+            (["compare", "/bin/true", "/bin/true", "--rows", "stat", "pipe"], "rows are named either"),
+            (["measure"], "the first argument is run or compare"),
+        ):
+            with self.subTest(arguments):
+                done = self.driver(*arguments)
+                self.assertEqual(done.returncode, 2)
+                self.assertIn(text, done.stderr)
+                self.assertNotIn("Traceback", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
