@@ -30,7 +30,7 @@ ROWS = (
     Row("fault_file", "first write to a page of a mapped tmpfs file", "kernel", 2),
     Row("mmap", "mmap of 64 KiB, one write, munmap", "kernel"),
     Row("fft", "complex FFT of 4096 points, double", "compute", 10),
-    Row("matrix", "product of matrices, 160 x 160, double", "compute", 4),
+    Row("matrix", "product of matrices, 80 x 80, double", "compute", 4),
     Row("double", "a term of a sum: conversion, product, division", "compute"),
     Row("call_return", "a call of a recursive function", "compute"),
     Row("call_indirect", "a call through one of four pointers", "compute"),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The product of two matrices of doubles, 160 by 160, row by row of both.
+// The product of two matrices of doubles, 80 by 80, row by row of both.
 #include "rows.h"
 
 #include <cerrno>
@@ -10,7 +10,7 @@ namespace bench {
 
 namespace {
 
-constexpr std::size_t size = 160;
+constexpr std::size_t size = 80;
 using Matrix = std::vector<double>;
 
 void multiply(const Matrix& a, const Matrix& b, Matrix& product) {

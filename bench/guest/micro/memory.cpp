@@ -10,7 +10,7 @@ namespace bench {
 namespace {
 
 constexpr std::size_t page = 4096;
-constexpr std::size_t pages = 1024;
+constexpr std::size_t pages = 128; ///< few, so that a sample is short
 
 class Mapping {
 public:
