@@ -5,9 +5,9 @@
 //
 //     bench.rows=NAME[,NAME...] [bench.milliseconds=N] [bench.repeat=N]
 //
-// A row is the script /bench/rows/NAME.sh if there is one (called with "prepare", then `repeat`
-// times with "run"), else one of /bench/micro's. The lines; times are CLOCK_MONOTONIC in
-// nanoseconds:
+// A row is the script /bench/rows/NAME.sh if there is one, called with "prepare", `repeat` times
+// with "run", and with "check" (only "run" is timed); else one of /bench/micro's. The lines; times
+// are CLOCK_MONOTONIC in nanoseconds:
 //
 //     READY
 //     BEGIN row time
@@ -204,6 +204,7 @@ std::optional<Value> run_row(const std::string& row, const Parameters& parameter
         if (!value) return std::nullopt;
         if (!least || value->value < least->value) least = value;
     }
+    if (!judge(row, "check", run({shell, script, "check"}), false)) return std::nullopt;
     return least;
 }
 
