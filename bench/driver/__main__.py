@@ -2,6 +2,7 @@
 """The benchmark's driver. bench/run.sh and bench/compare.sh set up what it needs and start it."""
 
 import argparse
+import os
 import re
 import shutil
 import sys
@@ -19,6 +20,7 @@ from results import Results
 
 PROJECT = Path(__file__).resolve().parents[2]
 WORK = PROJECT / "build" / "bench"
+FETCHED_KERNEL = PROJECT / "build" / "guest" / "cloud" / "vmlinuz"
 
 
 class Refusal(Exception):
@@ -66,6 +68,21 @@ def prepare_guests(options, rows):
     return guests
 
 
+def check_outputs(options):
+    """Finds before the long work what would make it vain."""
+    if options.json is not None and not os.access(options.json.absolute().parent, os.W_OK):
+        raise Refusal(f"--json {options.json}: its folder is not there or not writable")
+    page = getattr(options, "markdown", None)
+    if page is None:
+        return
+    try:
+        if report.has_marks(page):
+            return
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refusal(f"--markdown {page}: {error}") from None
+    raise Refusal(f"--markdown {page}: it has no lines {report.BEGIN_MARK} and {report.END_MARK} for the table")
+
+
 def make_plan(options):
     quick = options.quick
     return schedule.Plan(
@@ -101,45 +118,57 @@ def run(options):
         for name, choice in (("count", ["-c"]), ("text", ["-f"])):
             places.append(place_kinds.Gnomon(name, gnomon, choice, WORK / f"trace-{name}.txt"))
 
+    load = os.getloadavg()[0]
+    facts = host.describe(PROJECT, gnomon, qemu, Path(options.kernel))
     results = Results(plan.rows, [place.name for place in places])
     schedule.measure(plan, places, guests, results, schedule.Progress())
     start = startup.first_instruction(gnomon, options.programs / "first_instruction.elf", options.memory)
-    outcome = report.Report(results, host.describe(PROJECT, gnomon, qemu, Path(options.kernel)), start, options.memory, notes)
+    facts["runs"] = f"{plan.pairs} pairs{', --quick' if options.quick else ''}; load {load:.1f} at the start"
+    outcome = report.Report(results, facts, start, options.memory, notes)
     outcome.write(options.json, options.markdown)
     return 1 if results.failures else 0
 
 
-def common_options(parser):
-    parser.add_argument("--rows", metavar="REGEX", help="only the rows, or groups of rows, whose whole name matches")
-    parser.add_argument("--repeat", metavar="N", type=positive, help="pairs of runs (default 5; with --quick 1)")
-    parser.add_argument("--memory", metavar="MIB", type=positive, default=512, help="the guests' memory (default 512)")
-    parser.add_argument("--kernel", metavar="FILE", default=PROJECT / "build/guest/cloud/vmlinuz", help="a bzImage (default: the fetched cloud kernel)")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write every value there")
+def new_parser(program, description):
+    return argparse.ArgumentParser(
+        prog=program, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def add_common_options(parser):
+    option = parser.add_argument
+    option("--rows", metavar="REGEX", help="only the rows, or groups of rows, whose whole name matches")
+    option("--repeat", metavar="N", type=positive, help="pairs of runs (default 5; with --quick 1)")
+    option("--memory", metavar="MIB", type=positive, default=512, help="the guests' memory (default 512)")
+    option("--kernel", metavar="FILE", default=FETCHED_KERNEL, help="a bzImage (default: the fetched cloud kernel)")
+    option("--json", metavar="FILE", type=Path, help="write every value there")
     # Where the guests' programs are built.
-    parser.add_argument("--programs", type=Path, default=PROJECT / "build/release/bench", help=argparse.SUPPRESS)
+    option("--programs", type=Path, default=PROJECT / "build/release/bench", help=argparse.SUPPRESS)
 
 
 def run_parser():
-    parser = argparse.ArgumentParser(prog="bench/run.sh", description=RUN_HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
-    common_options(parser)
-    parser.add_argument("--quick", action="store_true", help="fewer rows and repetitions: under three minutes")
-    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table between the marks of this page (docs/bench.md)")
-    parser.add_argument("--gnomon", metavar="FILE", default=str(PROJECT / "build/release/gnomon"), help="another build's program")
-    parser.add_argument("--qemu", metavar="FILE", default="qemu-system-x86_64", help="another QEMU")
-    parser.add_argument("--no-native", action="store_true", help="without the chroot on the host")
-    parser.add_argument("--no-qemu", action="store_true", help="without QEMU")
-    parser.add_argument("--no-trace", action="store_true", help="without the traced runs")
+    parser = new_parser("bench/run.sh", RUN_HELP)
+    add_common_options(parser)
+    option = parser.add_argument
+    option("--quick", action="store_true", help="fewer rows and repetitions: under three minutes")
+    option("--markdown", metavar="FILE", type=Path, help="put the table between the marks of this page (docs/bench.md)")
+    option("--gnomon", metavar="FILE", default=str(PROJECT / "build/release/gnomon"), help="another build's program")
+    option("--qemu", metavar="FILE", default="qemu-system-x86_64", help="another QEMU")
+    option("--no-native", action="store_true", help="without the chroot on the host")
+    option("--no-qemu", action="store_true", help="without QEMU")
+    option("--no-trace", action="store_true", help="without the traced runs")
     parser.set_defaults(function=run)
     return parser
 
 
 def compare_parser():
-    parser = argparse.ArgumentParser(prog="bench/compare.sh", description=compare.HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("old", metavar="OLD", help="a gnomon program")
-    parser.add_argument("new", metavar="NEW", help="another one")
-    common_options(parser)
-    parser.add_argument("--trace", choices=("count", "text"), help="compare traced runs")
-    parser.add_argument("names", metavar="ROW", nargs="*", help="rows or groups (default: all)")
+    parser = new_parser("bench/compare.sh", compare.HELP)
+    option = parser.add_argument
+    option("old", metavar="OLD", help="a gnomon program")
+    option("new", metavar="NEW", help="another one")
+    add_common_options(parser)
+    option("--trace", choices=("count", "text"), help="compare traced runs")
+    option("names", metavar="ROW", nargs="*", help="rows or groups (default: all)")
     parser.set_defaults(function=run_compare)
     return parser
 
@@ -150,9 +179,9 @@ def positive(text):
     return int(text)
 
 
-RUN_HELP = """Boots the same kernel and the same Debian in Gnomon and in QEMU's TCG, runs the same programs in both, natively, and
-under `gnomon trace`, and prints a table. docs/bench.md explains the rows. bench/run.sh installs (as root) and builds what is
-missing first."""
+RUN_HELP = """Boots the same kernel and the same Debian in Gnomon and in QEMU's TCG, runs the same programs in both,
+natively, and under `gnomon trace`, and prints a table. docs/bench.md explains the rows. bench/run.sh installs (as
+root) and builds what is missing first."""
 
 
 def run_compare(options):
@@ -175,6 +204,7 @@ def main():
         return 2
     options = parsers[action]().parse_intermixed_args(sys.argv[2:])
     try:
+        check_outputs(options)
         return options.function(options)
     except Refusal as refusal:
         print(f"bench: {refusal}", file=sys.stderr)

@@ -9,15 +9,18 @@ import schedule
 import table
 from results import Results, spread
 
-HELP = """Runs rows in two builds of Gnomon, taking turns, and prints for each row how many times faster the new one is: the
-median of the pairs' ratios, and the least and the greatest of them."""
+HELP = """Runs rows in two builds of Gnomon, taking turns, and prints for each row how many times faster the new one
+is: the median of the pairs' ratios, and the least and the greatest of them."""
 
 
 def run(plan, programs, guests, trace, work, json_path):
     """Prints the comparison; the exit status."""
     options = {None: None, "count": ["-c"], "text": ["-f"]}[trace]
     names = ("old", "new")
-    places = [place_kinds.Gnomon(name, program, options, work / f"trace-{name}.txt") for name, program in zip(names, programs)]
+    places = [
+        place_kinds.Gnomon(name, program, options, work / f"trace-{name}.txt")
+        for name, program in zip(names, programs)
+    ]
     results = Results(plan.rows, names)
     schedule.measure(plan, places, guests, results, schedule.Progress())
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The guests' files: packs archives in cpio's "newc" format, as Linux unpacks them into its initial root file system.
 
-Not compressed: the guest would have to decompress it, which is time that both monitors would spend on the same code, and
-its host reads the file in milliseconds.
+Not compressed: the guest would have to decompress it, which is time that both monitors would spend on the same code,
+and the host reads the file in milliseconds.
 """
 
 import contextlib
@@ -13,8 +13,8 @@ from pathlib import Path
 
 # What no row looks at.
 LEFT_OUT = (
-    "usr/share/", "usr/lib/x86_64-linux-gnu/gconv/", "usr/lib/x86_64-linux-gnu/perl-base/", "usr/lib/python3.11/pydoc_data/",
-    "usr/lib/systemd/", "lib/systemd/", "var/", "etc/apt/", "etc/dpkg/", "dev/",
+    "usr/share/", "usr/lib/x86_64-linux-gnu/gconv/", "usr/lib/x86_64-linux-gnu/perl-base/",
+    "usr/lib/python3.11/pydoc_data/", "usr/lib/systemd/", "lib/systemd/", "var/", "etc/apt/", "etc/dpkg/", "dev/",
     "usr/bin/perl", "usr/bin/dpkg", "usr/bin/apt", "usr/lib/apt/", "usr/lib/dpkg/",
 )  # fmt: skip
 

@@ -62,7 +62,9 @@ class Report:
                 good = None if row.target is None or ratio is None else ratio >= row.target
             if has("native"):
                 cells.append(table.factor(results.ratio(row.name, "gnomon", "native")))
-            cells += [table.factor(results.ratio(row.name, place, "gnomon")) for place in ("count", "text") if has(place)]
+            for place in ("count", "text"):
+                if has(place):
+                    cells.append(table.factor(results.ratio(row.name, place, "gnomon")))
             made.add(*cells, good=good)
         return made
 
@@ -114,10 +116,13 @@ class Report:
         }
 
 
+def has_marks(path):
+    """Whether the page at `path` has a place for the table."""
+    _, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN_MARK)
+    return bool(begin) and END_MARK in rest
+
+
 def _replace_between_marks(path, text):
-    page = path.read_text(encoding="utf-8") if path.exists() else f"{BEGIN_MARK}\n{END_MARK}\n"
-    head, begin, rest = page.partition(BEGIN_MARK)
-    _, end, tail = rest.partition(END_MARK)
-    if not begin or not end:
-        raise SystemExit(f"bench: {path} has no lines {BEGIN_MARK} and {END_MARK} to put the table between")
+    head, _, rest = path.read_text(encoding="utf-8").partition(BEGIN_MARK)
+    _, _, tail = rest.partition(END_MARK)
     path.write_text(f"{head}{BEGIN_MARK}\n{text}{END_MARK}{tail}", encoding="utf-8")

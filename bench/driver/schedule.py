@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs rows in several places, in pairs: what is compared lies close together in time, and takes turns in going first."""
+"""Runs rows in several places, in pairs: what is compared lies close together in time, and takes turns."""
 
 import sys
 

@@ -36,7 +36,8 @@ class Table:
         self._rows.append((cells, good))
 
     def text(self, colour):
-        widths = [max(len(row[i]) for row in (self._head, *(cells for cells, _ in self._rows))) for i in range(len(self._head))]
+        columns = zip(self._head, *(cells for cells, _ in self._rows))
+        widths = [max(map(len, column)) for column in columns]
 
         def line(cells):
             padded = [cells[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:])]

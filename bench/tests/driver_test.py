@@ -31,15 +31,24 @@ PROGRAMS = os.environ.get("GNOMON_BENCH_PROGRAMS")
 class Script:
     """A place that is a shell script."""
 
-    def __init__(self, text, name="gnomon"):
+    def __init__(self, text, name="gnomon", log=None):
+        """log: a list that gets the name and the parameters of each run."""
         self.name = name
         self.trace_file = None
         self._text = text
-        self.parameters = []
+        self._log = log if log is not None else []
 
     def command(self, guest, parameters):
-        self.parameters.append(parameters)
+        self._log.append((self.name, parameters))
         return ["sh", "-c", self._text]
+
+
+def program(name, *arguments, status=0):
+    """One of the guests' programs, run here; its exit status has to be `status`."""
+    done = subprocess.run([f"{PROGRAMS}/{name}", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode != status:
+        raise AssertionError(f"{name} {arguments}: status {done.returncode}, {done.stderr}")
+    return done
 
 
 GUEST = places.Guest(Path("kernel"), Path("initrd"), 512)
@@ -51,7 +60,10 @@ def run(script, wanted=("stat",), **options):
 
 class Sessions(unittest.TestCase):
     def test_values_and_marks(self):
-        outcome = run("echo noise; echo READY; echo BEGIN stat 5; printf 'ROW stat 1.500 ns\\r\\n'; echo END stat 1005; echo DONE; sleep 0.3")
+        outcome = run(
+            "echo noise; echo READY; echo BEGIN stat 5; printf 'ROW stat 1.500 ns\\r\\n';"
+            "echo END stat 1005; echo DONE; sleep 0.3"
+        )
         self.assertEqual(outcome.values, {"stat": 1.5})
         self.assertEqual((outcome.failures, outcome.warnings), ([], []))
         self.assertGreater(outcome.marks["READY"], 0)
@@ -115,7 +127,8 @@ class Numbers(unittest.TestCase):
 
     def test_units(self):
         values = (0.5, 12.34, 999.4, 999.96, 45e6, 2.5e9)
-        self.assertEqual([table.duration(v) for v in values], ["0.50 ns", "12.3 ns", "999 ns", "1.00 µs", "45.0 ms", "2.50 s"])
+        texts = ["0.50 ns", "12.3 ns", "999 ns", "1.00 µs", "45.0 ms", "2.50 s"]
+        self.assertEqual([table.duration(value) for value in values], texts)
         self.assertEqual((table.duration(None), table.factor(None), table.factor(15)), ("-", "-", "15.0x"))
 
 
@@ -124,9 +137,7 @@ class Schedules(unittest.TestCase):
         order = []
         chosen = [row for row in rows.ROWS if row.name in ("stat", "pipe", "fft")]
         script = "for row in stat pipe fft; do echo ROW $row 5 ns; done"
-        both = [Script(script, "gnomon"), Script(script, "tcg")]
-        for place in both:
-            place.command = lambda guest, parameters, place=place: order.append((place.name, parameters)) or ["sh", "-c", script]
+        both = [Script(script, "gnomon", order), Script(script, "tcg", order)]
         plan = schedule.Plan(chosen, pairs=2, milliseconds=7, repeat=3, boots=1, one_boot=False)
         found = results.Results(chosen, ["gnomon", "tcg"])
         with contextlib.redirect_stderr(io.StringIO()) as progress:
@@ -214,7 +225,7 @@ class Rows(unittest.TestCase):
 
     @unittest.skipUnless(PROGRAMS, "GNOMON_BENCH_PROGRAMS is not set")
     def test_each_row_has_a_script_or_a_program(self):
-        listed = subprocess.run([f"{PROGRAMS}/micro", "--list"], capture_output=True, text=True, check=True).stdout.split()
+        listed = program("micro", "--list").stdout.split()
         scripts = [path.stem for path in (BENCH / "guest" / "rows").glob("*.sh")]
         self.assertEqual(sorted(listed + scripts), sorted(row.name for row in rows.ROWS if row.group != "startup"))
 
@@ -222,39 +233,38 @@ class Rows(unittest.TestCase):
 @unittest.skipUnless(PROGRAMS, "GNOMON_BENCH_PROGRAMS is not set")
 class Programs(unittest.TestCase):
     def test_each_micro_row_runs(self):
-        for name in subprocess.run([f"{PROGRAMS}/micro", "--list"], capture_output=True, text=True, check=True).stdout.split():
+        for name in program("micro", "--list").stdout.split():
             with self.subTest(name):
-                done = subprocess.run([f"{PROGRAMS}/micro", name, "3"], capture_output=True, text=True, check=True, timeout=60)
-                self.assertRegex(done.stdout, r"^VALUE -?\d+\.\d{3} ns\n$")
+                self.assertRegex(program("micro", name, "3").stdout, r"^VALUE -?\d+\.\d{3} ns\n$")
 
     def test_micro_refuses_what_it_cannot_do(self):
         for arguments in ([], ["stat"], ["stat", "0"], ["stat", "1x"], ["nothing", "1"]):
             with self.subTest(arguments):
-                self.assertEqual(subprocess.run([f"{PROGRAMS}/micro", *arguments], capture_output=True, check=False).returncode, 2)
+                program("micro", *arguments, status=2)
 
     def test_text_is_always_the_same(self):
-        first, second = (subprocess.run([f"{PROGRAMS}/text", "16"], capture_output=True, check=True).stdout for _ in range(2))
+        first, second = (program("text", "16").stdout for _ in range(2))
         self.assertEqual(len(first), 16384)
         self.assertEqual(first, second)
 
     def test_the_runner_reports_a_row_that_is_none(self):
-        done = subprocess.run([f"{PROGRAMS}/runner", "bench.rows=there_is_none"], capture_output=True, text=True, check=True)
-        self.assertRegex(done.stdout, r"READY\nBEGIN there_is_none \d+\nFAIL there_is_none run: exit status \d+\nEND there_is_none \d+\nDONE\n")
+        expected = r"READY\nBEGIN no_row \d+\nFAIL no_row run: exit status \d+\nEND no_row \d+\nDONE\n"
+        self.assertRegex(program("runner", "bench.rows=no_row").stdout, expected)
 
     def test_the_runner_refuses_wrong_parameters(self):
-        for arguments in ([], ["bench.rows="], ["bench.rows=x", "bench.repeat=0"], ["bench.rows=x", "bench.milliseconds=1e9"]):
+        rows_x = "bench.rows=x"
+        for arguments in ([], ["bench.rows="], [rows_x, "bench.repeat=0"], [rows_x, "bench.milliseconds=1e9"]):
             with self.subTest(arguments):
-                done = subprocess.run([f"{PROGRAMS}/runner", *arguments], capture_output=True, text=True, check=False)
-                self.assertEqual(done.returncode, 2)
-                self.assertTrue(done.stdout.startswith("FAIL - "))
+                self.assertTrue(program("runner", *arguments, status=2).stdout.startswith("FAIL - "))
 
     def test_nothing_ends_well(self):
-        subprocess.run([f"{PROGRAMS}/nothing"], check=True)
+        self.assertEqual(program("nothing").stdout, "")
 
 
 class CommandLine(unittest.TestCase):
     def driver(self, *arguments):
-        return subprocess.run([sys.executable, "-B", str(BENCH / "driver"), *arguments], capture_output=True, text=True, check=False)
+        command = [sys.executable, "-B", str(BENCH / "driver"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
 
     def test_help(self):
         for script in ("run.sh", "compare.sh"):
@@ -268,7 +278,10 @@ class CommandLine(unittest.TestCase):
             (["run", "--rows", "("], "--rows (: "),
             (["run", "--gnomon", "/no/such/gnomon"], "/no/such/gnomon: no such program"),
             (["run", "--gnomon", "/bin/true", "--qemu", "/no/such/qemu"], "/no/such/qemu: no such program"),
-            (["run", "--gnomon", "/bin/true", "--no-qemu", "--kernel", "/no/such/kernel"], "/no/such/kernel: no such kernel"),
+            (["run", "--gnomon", "/bin/true", "--no-qemu", "--kernel", "/no/kernel"], "/no/kernel: no such kernel"),
+            (["run", "--json", "/no/such/folder/x"], "its folder is not there"),
+            (["run", "--markdown", "/no/such/page"], "No such file"),
+            (["run", "--markdown", __file__], "it has no lines"),
             (["run", "--repeat", "0"], "0 is not a number from 1"),
             (["compare", "/no/such/old", "/bin/true"], "/no/such/old: no such program"),
             (["compare", "/bin/true", "/bin/true", "--rows", "stat", "pipe"], "rows are named either"),
