@@ -83,6 +83,14 @@ def check_outputs(options):
     raise Refusal(f"--markdown {page}: it has no lines {report.BEGIN_MARK} and {report.END_MARK} for the table")
 
 
+def change_priority(increment):
+    """Of this process and of all that it starts: every place gets the same."""
+    try:
+        os.nice(increment)
+    except PermissionError:
+        raise Refusal(f"--nice {increment}: only root may raise the priority") from None
+
+
 def make_plan(options):
     quick = options.quick
     return schedule.Plan(
@@ -123,7 +131,9 @@ def run(options):
     results = Results(plan.rows, [place.name for place in places])
     schedule.measure(plan, places, guests, results, schedule.Progress())
     start = startup.first_instruction(gnomon, options.programs / "first_instruction.elf", options.memory)
-    facts["runs"] = f"{plan.pairs} pairs{', --quick' if options.quick else ''}; load {load:.1f} at the start"
+    facts["runs"] = f"{plan.pairs} pairs{', --quick' if options.quick else ''}; the host's load before: {load:.1f}"
+    if options.nice:
+        facts["runs"] += f"; --nice {options.nice}"
     outcome = report.Report(results, facts, start, options.memory, notes)
     outcome.write(options.json, options.markdown)
     return 1 if results.failures else 0
@@ -141,6 +151,7 @@ def add_common_options(parser):
     option("--repeat", metavar="N", type=positive, help="pairs of runs (default 5; with --quick 1)")
     option("--memory", metavar="MIB", type=positive, default=512, help="the guests' memory (default 512)")
     option("--kernel", metavar="FILE", default=FETCHED_KERNEL, help="a bzImage (default: the fetched cloud kernel)")
+    option("--nice", metavar="N", type=int, default=0, help="as nice(1); as root, -15 helps on a busy host")
     option("--json", metavar="FILE", type=Path, help="write every value there")
     # Where the guests' programs are built.
     option("--programs", type=Path, default=PROJECT / "build/release/bench", help=argparse.SUPPRESS)
@@ -205,6 +216,7 @@ def main():
     options = parsers[action]().parse_intermixed_args(sys.argv[2:])
     try:
         check_outputs(options)
+        change_priority(options.nice)
         return options.function(options)
     except Refusal as refusal:
         print(f"bench: {refusal}", file=sys.stderr)

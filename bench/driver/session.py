@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One run of one place: starts the command, reads its console, and tells what the rows said."""
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -103,6 +104,18 @@ class _Reader:
                 )
 
 
+def _give_priority(pid):
+    """Linux groups processes by session, and then nice counts within a session only (sched(7), autogroup): gives the
+    session of `pid` the nice value that this process has.
+    """
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    if nice == 0:
+        return
+    with contextlib.suppress(FileNotFoundError):  # a kernel without such groups
+        with open(f"/proc/{pid}/autogroup", "w", encoding="ascii") as file:
+            file.write(str(nice))
+
+
 def run(place, guest, parameters, wanted, progress, silence=240):
     """Runs `place`'s command until it ends and returns its Session.
 
@@ -115,6 +128,7 @@ def run(place, guest, parameters, wanted, progress, silence=240):
         place.command(guest, parameters),
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
+    _give_priority(process.pid)
     reader = _Reader(session, progress, start, place.name)
     errors = b""
     try:

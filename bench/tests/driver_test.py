@@ -282,6 +282,7 @@ class CommandLine(unittest.TestCase):
             (["run", "--json", "/no/such/folder/x"], "its folder is not there"),
             (["run", "--markdown", "/no/such/page"], "No such file"),
             (["run", "--markdown", __file__], "it has no lines"),
+            (["run", "--nice", "high"], "invalid int value"),
             (["run", "--repeat", "0"], "0 is not a number from 1"),
             (["compare", "/no/such/old", "/bin/true"], "/no/such/old: no such program"),
             (["compare", "/bin/true", "/bin/true", "--rows", "stat", "pipe"], "rows are named either"),
