@@ -21,4 +21,7 @@ namespace gnomon {
 /// Since the host's start.
 [[nodiscard]] inline u64 monotonic_ns() { return host_time_ns(CLOCK_MONOTONIC); }
 
+/// The host's TSC. Where general registers alone may be used, too (processor/soft/calls.h).
+[[nodiscard]] inline u64 read_tsc() { return __builtin_ia32_rdtsc(); }
+
 } // namespace gnomon

@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -76,20 +75,6 @@ void set_up_log(const std::string& level) {
     logger->set_level(spdlog::level::from_str(level));
     logger->flush_on(spdlog::level::trace);
     spdlog::set_default_logger(std::move(logger));
-}
-
-std::string statistics_text(const std::string& json) {
-    const auto parsed = nlohmann::ordered_json::parse(json, nullptr, false);
-    if (!parsed.is_object()) return json + "\n";
-    std::size_t width = 0;
-    for (const auto& [name, value] : parsed.items())
-        width = std::max(width, name.size());
-    std::string text;
-    for (const auto& [name, value] : parsed.items()) {
-        text += fmt::format("{:<{}}  {}\n", name, width,
-                            value.is_string() ? value.get<std::string>() : value.dump());
-    }
-    return text;
 }
 
 } // namespace gnomon::cli

@@ -37,8 +37,4 @@ private:
 /// Sends the log (spdlog's default logger) to stderr from `level` on, a name from `log_levels`.
 void set_up_log(const std::string& level);
 
-/// --stats: a flat JSON object as a table of names and values, one per line; as it is if it is not
-/// that.
-[[nodiscard]] std::string statistics_text(const std::string& json);
-
 } // namespace gnomon::cli

@@ -13,8 +13,8 @@ namespace gnomon::cli {
 
 namespace {
 
-Result<int> run_on_terminal(const MachineSettings& settings, monitor::MachineOptions options,
-                            TraceObserver* observer, const Confinement& confinement,
+Result<int> run_on_terminal(monitor::MachineOptions options, TraceObserver* observer,
+                            const StatisticsReport& statistics, const Confinement& confinement,
                             const Factories& factories) {
     confinement.give_up_files(options.kernel);
     RunControl control;
@@ -35,7 +35,7 @@ Result<int> run_on_terminal(const MachineSettings& settings, monitor::MachineOpt
         return observer != nullptr ? observer->finish() : Result<>{};
     };
     const auto outcome =
-        run_machine(factories, std::move(options), confinement, control, settings.stats, after_run);
+        run_machine(factories, std::move(options), confinement, control, statistics, after_run);
     (*console)->close();
     if (!outcome) return tl::unexpected(outcome.error());
     if (const auto status = stopped_status(control)) return *status;
@@ -50,24 +50,27 @@ Result<int> run_on_terminal(const MachineSettings& settings, monitor::MachineOpt
 
 Result<int> run_command(const MachineSettings& settings, const Confinement& confinement,
                         const Factories& factories) {
+    const StatisticsReport statistics(settings.stats);
     VERIFY(settings.kernel.has_value()); // parse_command_line sees to it
     if (const auto readable = check_readable_file(*settings.kernel, "--kernel"); !readable) {
         return tl::unexpected(readable.error());
     }
     auto options = machine_options(settings, *settings.kernel);
     if (!options) return tl::unexpected(options.error());
-    return run_on_terminal(settings, std::move(*options), nullptr, confinement, factories);
+    return run_on_terminal(std::move(*options), nullptr, statistics, confinement, factories);
 }
 
 Result<int> trace_machine(const MachineSettings& machine, const TraceSettings& trace,
                           const Confinement& confinement, const Factories& factories) {
+    const StatisticsReport statistics(machine.stats);
     auto kernel = find_kernel(machine.kernel, SearchPlaces::of_this_process());
     if (!kernel) return tl::unexpected(kernel.error());
     auto options = machine_options(machine, *kernel);
     if (!options) return tl::unexpected(options.error());
     auto observer = factories.observer({trace.options, trace.filter, *kernel});
     if (!observer) return tl::unexpected(observer.error());
-    return run_on_terminal(machine, std::move(*options), observer->get(), confinement, factories);
+    return run_on_terminal(std::move(*options), observer->get(), statistics, confinement,
+                           factories);
 }
 
 } // namespace gnomon::cli

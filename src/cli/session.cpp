@@ -2,7 +2,6 @@
 #include "cli/session.h"
 
 #include "cli/memory_size.h"
-#include "cli/report.h"
 #include "guest/boot/host_file.h"
 
 #include <chrono>
@@ -20,13 +19,6 @@ constexpr std::string_view keys_help = "\r\n"
                                        "Ctrl-A X       end Gnomon\r\n"
                                        "Ctrl-A H       this help\r\n"
                                        "Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n";
-
-void print_statistics(const monitor::Machine& machine, StatisticsFormat format) {
-    const std::string json = machine.statistics_json();
-    const std::string text = format == StatisticsFormat::json ? json + "\n" : statistics_text(json);
-    std::fwrite(text.data(), 1, text.size(), stderr);
-    std::fflush(stderr);
-}
 
 } // namespace
 
@@ -51,8 +43,10 @@ Result<monitor::MachineOptions> machine_options(const MachineSettings& settings,
 
 Result<monitor::RunOutcome> run_machine(const Factories& factories, monitor::MachineOptions options,
                                         const Confinement& confinement, RunControl& control,
-                                        std::optional<StatisticsFormat> statistics,
+                                        const StatisticsReport& statistics,
                                         const std::function<Result<>()>& after_run) {
+    options.measure_time = statistics.wanted();
+    const u64 memory = options.memory;
     auto machine = factories.machine(std::move(options));
     if (!machine) return tl::unexpected(machine.error());
     // Its threads run, its files are read, and the guest has not run an instruction yet.
@@ -65,7 +59,7 @@ Result<monitor::RunOutcome> run_machine(const Factories& factories, monitor::Mac
     control.detach();
     Result<> after;
     if (after_run) after = after_run();
-    if (statistics) print_statistics(**machine, *statistics);
+    if (statistics.wanted()) statistics.print(**machine, memory);
     // A trace that nobody reads any more has ended the run; there is nobody to complain to.
     const bool unread = control.reason() == StopReason::output_closed;
     if (outcome && !after && !unread) return tl::unexpected(after.error());

@@ -9,6 +9,7 @@
 #include "cli/output_pump.h"
 #include "cli/run_control.h"
 #include "cli/settings.h"
+#include "cli/statistics_report.h"
 #include "cli/terminal.h"
 
 #include <optional>
@@ -25,8 +26,8 @@ namespace gnomon::cli {
 /// Statistics, if asked for, go to stderr at the end.
 [[nodiscard]] Result<monitor::RunOutcome>
 run_machine(const Factories& factories, monitor::MachineOptions options,
-            const Confinement& confinement, RunControl& control,
-            std::optional<StatisticsFormat> statistics, const std::function<Result<>()>& after_run);
+            const Confinement& confinement, RunControl& control, const StatisticsReport& statistics,
+            const std::function<Result<>()>& after_run);
 
 /// The exit status of a run that was ended from our side: 128 + n for a signal, 128 + SIGPIPE when
 /// our output was closed, 0 for Ctrl-A X; an error if our output could not be written. Empty if it

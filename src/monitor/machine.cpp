@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "monitor/machine.h"
 
+#include "monitor/run_statistics.h"
 #include "monitor/virtual_machine.h"
 
 #include <thread>
@@ -16,6 +17,7 @@ public:
         : m_resources{std::move(options), std::move(kernel)} {
         if (m_resources.options.observer != nullptr)
             m_resources.knowledge = std::make_shared<KernelKnowledge>(m_resources.kernel);
+        if (m_resources.options.measure_time) m_resources.time = &m_time;
     }
 
     [[nodiscard]] Result<> build() {
@@ -34,6 +36,8 @@ public:
             m_running.store(nullptr);
             while (m_stopping.load() != 0)
                 std::this_thread::yield();
+            const Booked booked(m_resources.time, Activity::set_up);
+            accumulate(m_earlier, m_vm->report());
             m_vm.reset();
             if (auto built = build(); !built) return tl::unexpected(built.error());
         }
@@ -56,12 +60,19 @@ public:
         }
     }
 
-    [[nodiscard]] std::string statistics_json() const override {
-        return m_vm != nullptr ? m_vm->statistics_json() : "{}"; // null after a failed restart
+    [[nodiscard]] Statistics statistics() const override {
+        Statistics all = m_earlier;
+        if (m_vm != nullptr) accumulate(all, m_vm->report()); // null after a failed restart
+        if (m_time.started()) accumulate(all, {time_statistics(m_time)});
+        return all;
     }
+
+    [[nodiscard]] u64 guest_start_ns() const override { return m_resources.guest_start_ns; }
 
 private:
     MachineResources m_resources;
+    TimeAccount m_time;
+    Statistics m_earlier; ///< of the lives before this one
     std::unique_ptr<VirtualMachine> m_vm;
     std::atomic<VirtualMachine*> m_running = nullptr;
     std::atomic<unsigned> m_stopping = 0; ///< calls of `stop` under way

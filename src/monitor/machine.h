@@ -5,6 +5,7 @@
 
 #include "base/address.h"
 #include "base/result.h"
+#include "base/statistics.h"
 
 #include <array>
 #include <cstddef>
@@ -39,6 +40,7 @@ struct MachineOptions {
     u64 check_shadow =
         0; ///< compare the shadow with a strict walk at every n-th coherency point; 0: never
     bool no_reboot = false;                  ///< a reset ends the run instead of starting again
+    bool measure_time = false;               ///< for `statistics`: counts alone cost nothing
     std::array<SerialEndpoint*, 4> serial{}; ///< outlive the machine; nullptr: nothing attached
     SystemCallObserver* observer = nullptr;  ///< outlives the machine; nullptr: no interposition
 };
@@ -66,8 +68,12 @@ public:
     /// time between out. For the handler of SIGCONT, on the thread that runs the machine, so that
     /// the guest sees no clock before it is set. Async-signal-safe.
     virtual void process_continued() = 0;
-    /// Statistics as a flat JSON object's text, for --stats.
-    [[nodiscard]] virtual std::string statistics_json() const = 0;
+    /// What the machine has done in all its lives: groups of counts, and with
+    /// MachineOptions::measure_time the group "time", which says what the thread that runs the
+    /// machine spent its time on, without overlap. After `run`.
+    [[nodiscard]] virtual Statistics statistics() const = 0;
+    /// CLOCK_MONOTONIC when the guest ran first; 0 if it has not.
+    [[nodiscard]] virtual u64 guest_start_ns() const = 0;
 
 protected:
     Machine() = default;

@@ -81,11 +81,14 @@ Result<> VirtualMachine::build(Parts parts) {
     m_board = std::move(*made_board);
 
     m_processor = std::move(parts.processor);
+    m_time = m_resources.time;
+    m_processor->book_time(m_time);
     m_tlb = std::make_unique<Tlb>(*m_processor);
 
     auto shadow = ShadowMmu::create(*m_memory, *m_tlb, parts.shadow);
     if (!shadow) return tl::unexpected(shadow.error());
     m_shadow = std::move(*shadow);
+    m_shadow->book_time(m_time);
 
     ControlBlock& cb = m_processor->control_block();
     cb.ram_base = m_memory->base();
@@ -98,8 +101,10 @@ Result<> VirtualMachine::build(Parts parts) {
     m_shadow->attach(cb);
 
     if (m_resources.options.observer != nullptr) {
-        auto interposer = Interposer::create(cb, *m_memory, *m_shadow, m_resources.clock,
-                                             *m_resources.options.observer, m_resources.knowledge);
+        SystemCallObserver* observer = m_resources.options.observer;
+        if (m_time != nullptr) observer = &m_timed_observer.emplace(*observer, *m_time);
+        auto interposer = Interposer::create(cb, *m_memory, *m_shadow, m_resources.clock, *observer,
+                                             m_resources.knowledge);
         if (!interposer) return tl::unexpected(interposer.error());
         m_interposer = std::move(*interposer);
     }
@@ -160,6 +165,11 @@ Result<RunOutcome> VirtualMachine::run() {
         return outcome;
     };
     set_tsc_offset();
+    if (m_resources.guest_start_ns == 0) {
+        m_resources.guest_start_ns = monotonic_ns();
+        if (m_time != nullptr) m_time->start(static_cast<unsigned>(Activity::events));
+    }
+    const Booked booked(m_time, Activity::events);
     for (;;) {
         if (m_resources.stop.load()) return ended(RunEnd::stopped);
         if (const auto request = m_board->power_request())
@@ -175,8 +185,17 @@ Result<std::optional<RunEnd>> VirtualMachine::step() {
     if (m_events->input_seen() || m_input_waits) pump_serial();
     prepare_events();
     const Exit exit = m_processor->enter();
-    ++m_statistics.exits[static_cast<unsigned>(exit.reason)];
-    const auto end = handle(exit);
+    const auto end = [&] {
+        ExitTally& tally = m_statistics.exits[static_cast<unsigned>(exit.reason)];
+        ++tally.count;
+        if (m_time == nullptr) return handle(exit);
+        const unsigned before = m_time->change(static_cast<unsigned>(Activity::exit_handling));
+        const u64 begin = m_time->changed_at();
+        const auto ended = handle(exit);
+        m_time->change(before);
+        tally.ticks += m_time->changed_at() - begin;
+        return ended;
+    }();
     if (m_resources.options.check_shadow != 0)
         if (auto checked = check_shadow(); !checked) return tl::unexpected(checked.error());
     return end;
@@ -190,6 +209,7 @@ Result<> VirtualMachine::check_shadow() {
         m_coherency_points / m_resources.options.check_shadow)
         return {};
     m_coherency_points = points;
+    const Booked booked(m_time, Activity::shadow_check);
     ControlBlock& cb = m_processor->control_block();
     m_shadow->reconcile(cb.write_buffer);
     const StrictWalker walker(*m_memory, m_shadow->arena(), m_shadow->arena_size());
@@ -516,7 +536,8 @@ void VirtualMachine::handle_halt() {
     ControlBlock& cb = m_processor->control_block();
     cb.interrupt_shadow = false;
     if (cb.injection.kind != Injection::Kind::none) return; // a trap of HLT itself
-    const u64 begin = m_resources.clock.now_ns();
+    const Booked booked(m_time, Activity::idle);
+    ++m_statistics.idle_periods;
     m_events->set_deadline(EventThread::never);
     std::vector<pollfd> fds;
     for (const SerialAdapter& serial : m_serial)
@@ -539,7 +560,6 @@ void VirtualMachine::handle_halt() {
         const nfds_t watched = m_input_waits ? 0 : fds.size();
         if (::ppoll(fds.data(), watched, &timeout, nullptr) > 0) pump_serial();
     }
-    m_statistics.idle_ns += m_resources.clock.now_ns() - begin;
     m_board_touched = true;
 }
 
@@ -565,39 +585,12 @@ std::string VirtualMachine::state_text() const {
     return text;
 }
 
-std::string VirtualMachine::statistics_json() const {
-    static constexpr const char* reasons[] = {
-        "kicked",       "halt",           "interrupt_window",
-        "page_fault",   "mmio",           "io",
-        "msr_read",     "msr_write",      "control_register",
-        "invlpg",       "invpcid",        "software_interrupt",
-        "hypercall",    "execution_hook", "write_buffer_full",
-        "triple_fault", "wbinvd",         "software_interrupt_delivered"};
-    static_assert(std::size(reasons) == processor::exit_reason_count);
-    std::string text = "{";
-    for (unsigned i = 0; i < processor::exit_reason_count; ++i)
-        text += fmt::format("\"exits.{}\":{},", reasons[i], m_statistics.exits[i]);
-    text += fmt::format("\"interrupts\":{},\"injected_page_faults\":{},\"idle_ns\":{},",
-                        m_statistics.interrupts, m_statistics.injected_page_faults,
-                        m_statistics.idle_ns);
-    for (const auto& [name, value] : m_processor->counters())
-        text += fmt::format("\"processor.{}\":{},", name, value);
-    const ShadowStatistics h = m_shadow->statistics();
-    text += fmt::format(
-        "\"shadow.page_faults\":{},\"shadow.fills\":{},\"shadow.injected\":{},\"shadow."
-        "prefetched\":{},"
-        "\"shadow.prefilled\":{},\"shadow.drains\":{},\"shadow.records\":{},\"shadow.entries_"
-        "reread\":{},"
-        "\"shadow.entries_changed\":{},\"shadow.root_loads\":{},\"shadow.root_hits\":{},"
-        "\"shadow.tables_live\":{},\"shadow.tables_created\":{},\"shadow.tables_retired\":{},"
-        "\"shadow.tables_reclaimed\":{},\"shadow.invalidations_all\":{},\"shadow.invalidations_"
-        "root\":{},\"shadow.invalidations_page\":{},"
-        "\"shadow.write_revocations\":{}}}",
-        h.page_faults, h.fills, h.injected, h.prefetched, h.prefilled, h.drains, h.records,
-        h.entries_reread, h.entries_changed, h.root_loads, h.root_hits, h.tables_live,
-        h.tables_created, h.tables_retired, h.tables_reclaimed, h.invalidations_all,
-        h.invalidations_root, h.invalidations_page, h.write_revocations);
-    return text;
+Statistics VirtualMachine::report() const {
+    Statistics all = run_statistics(m_statistics, m_shadow->statistics(),
+                                    m_time != nullptr ? m_time->ns_per_tick() : 0);
+    accumulate(all, m_processor->report());
+    if (m_timed_observer) accumulate(all, {m_timed_observer->report()});
+    return all;
 }
 
 } // namespace gnomon::monitor

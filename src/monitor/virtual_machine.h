@@ -9,7 +9,9 @@
 #include "monitor/heartbeat.h"
 #include "monitor/interposer.h"
 #include "monitor/machine.h"
+#include "monitor/run_statistics.h"
 #include "monitor/shadow/shadow_mmu.h"
+#include "monitor/timed_observer.h"
 #include "platform/board.h"
 #include "platform/host_clock.h"
 #include "processor/processor.h"
@@ -28,18 +30,13 @@ struct MachineResources {
     platform::HostClock clock{};
     Heartbeat heartbeat{clock.tsc_hz()};
     std::atomic<bool> stop = false;
+    TimeAccount* time = nullptr; ///< started with the guest; nullptr: time is not measured
+    u64 guest_start_ns = 0;      ///< CLOCK_MONOTONIC when the guest ran first
 
     /// After SIGCONT: takes the time during which the process was stopped out of the clock.
     /// Async-signal-safe, on the machine's thread.
     /// @param tsc_read host TSC when the guest last read its own: its time does not go backwards.
     void skip_stopped_time(u64 tsc_read);
-};
-
-/// Counts of exits and the work behind them.
-struct RunStatistics {
-    u64 exits[processor::exit_reason_count] = {};
-    u64 interrupts = 0, injected_page_faults = 0;
-    u64 idle_ns = 0;
 };
 
 /// Built for one life. Threads: the one that calls `run`.
@@ -69,7 +66,8 @@ public:
     void kick() { m_processor->kick(); }
     /// As Machine::process_continued.
     void process_continued();
-    [[nodiscard]] std::string statistics_json() const;
+    /// What this life has done, without the group "time".
+    [[nodiscard]] Statistics report() const;
 
     // The parts, for whoever has made an empty machine; only while it does not run.
     [[nodiscard]] GuestMemory& memory() { return *m_memory; }
@@ -137,6 +135,7 @@ private:
     std::unique_ptr<processor::Processor> m_processor;
     std::unique_ptr<Tlb> m_tlb;
     std::unique_ptr<ShadowMmu> m_shadow;
+    std::optional<TimedObserver> m_timed_observer;
     std::unique_ptr<Interposer> m_interposer;
     std::vector<processor::CpuidLeaf> m_cpuid;
     GuestMsrs m_msrs;
@@ -148,6 +147,7 @@ private:
     u64 m_tsc_adjust = 0;
     bool m_input_waits = false;
     RunStatistics m_statistics;
+    TimeAccount* m_time = nullptr; ///< m_resources.time
 };
 
 } // namespace gnomon::monitor

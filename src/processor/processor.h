@@ -4,12 +4,14 @@
 #pragma once
 
 #include "base/result.h"
+#include "base/statistics.h"
+#include "base/time_account.h"
+#include "processor/activity.h"
 #include "processor/control_block.h"
 #include "processor/exit.h"
 
 #include <memory>
 #include <string>
-#include <vector>
 
 namespace gnomon::processor {
 
@@ -51,12 +53,12 @@ public:
     /// For tests: compares every cached translation with the tables under its root, which must be
     /// reconciled. @return what one of them allows that the tables do not, or "".
     [[nodiscard]] virtual std::string check_translations() = 0;
-    /// What the implementation counted since its creation, by name: for statistics.
-    struct Counter {
-        const char* name;
-        u64 value;
-    };
-    [[nodiscard]] virtual std::vector<Counter> counters() const = 0;
+    /// From now on the activities of processor/activity.h are booked to `account`, which outlives
+    /// the processor or the next call (nullptr: none), and what is too short to be booked is
+    /// sampled.
+    virtual void book_time(TimeAccount* account) { static_cast<void>(account); }
+    /// What the implementation has counted since its creation.
+    [[nodiscard]] virtual Statistics report() const = 0;
 
     /// Memory in [gpa, gpa + size) was changed by the monitor or a device: forget code translated
     /// from it.

@@ -126,10 +126,13 @@ TEST_F(Program, ATripleFaultShowsTheProcessorAndFails) {
 }
 
 TEST_F(Program, StatisticsInBothForms) {
-    EXPECT_EQ(run({"run", "--kernel", kernel("poweroff"), "--stats=json"}).err,
-              "{\"exits\":12,\"policy\":\"traced\"}\n");
-    EXPECT_EQ(run({"run", "--kernel", kernel("poweroff"), "--stats"}).err,
-              "exits   12\npolicy  traced\n");
+    const std::string json = run({"run", "--kernel", kernel("poweroff"), "--stats=json"}).err;
+    EXPECT_THAT(json, testing::StartsWith("{\"version\":1,\"process\":{\"wall_ns\":"));
+    EXPECT_THAT(json, testing::EndsWith(",\"machine\":{\"exits\":12,\"code_bytes\":2048}}\n"));
+    const std::string text = run({"run", "--kernel", kernel("poweroff"), "--stats"}).err;
+    EXPECT_THAT(text, testing::StartsWith("process "));
+    EXPECT_THAT(text, HasSubstr("\nmachine\n  code                           2.00 KiB\n"));
+    EXPECT_EQ(run({"run", "--kernel", kernel("poweroff")}).err, "");
 }
 
 TEST_F(Program, TraceConnectsTheStreamsAndReturnsTheStatus) {

@@ -41,7 +41,7 @@ public:
     }
     void revoke_writes(Gpa gpa) override { m_processor->revoke_writes(gpa); }
     void invalidate_code(Gpa gpa, u64 size) override { m_processor->invalidate_code(gpa, size); }
-    [[nodiscard]] std::vector<Counter> counters() const override { return m_processor->counters(); }
+    [[nodiscard]] gnomon::Statistics report() const override { return m_processor->report(); }
 
     [[nodiscard]] const processor::soft::Cpu::Statistics& statistics() const {
         return m_processor->statistics();

@@ -10,7 +10,12 @@ namespace pf_error = processor::pf_error;
 
 FaultOutcome ShadowMmu::handle_page_fault(const processor::Exit& exit,
                                           const processor::RegisterBlock& state) {
+    const Booked booked(m_time, Activity::shadow_faults);
     ++m_statistics.page_faults;
+    ++((exit.error_code & pf_error::fetch) != 0   ? m_statistics.fetch_faults
+       : (exit.error_code & pf_error::write) != 0 ? m_statistics.write_faults
+                                                  : m_statistics.read_faults);
+    if ((exit.error_code & pf_error::present) != 0) ++m_statistics.rights_faults;
     // A page fault forgets cached translations of its address, so the guest may rely on edits it
     // made without any flush: nothing is decided before they are known.
     drain();

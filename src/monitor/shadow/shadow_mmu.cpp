@@ -71,7 +71,7 @@ void ShadowMmu::attach(processor::ControlBlock& block) {
     block.write_buffer.records = m_records.data();
     block.write_buffer.capacity = static_cast<u32>(m_records.size());
     block.write_buffer.count = 0;
-    m_pending_all = true;
+    flush_later(FlushReason::monitor_pages);
     commit();
 }
 
@@ -87,6 +87,7 @@ void ShadowMmu::detach() {
 
 void ShadowMmu::drain(processor::WriteBuffer& buffer) {
     if (buffer.count == 0) return;
+    const Booked booked(m_time, Activity::drains);
     ++m_statistics.drains;
     m_statistics.records += buffer.count;
     for (const processor::WriteRecord& record : buffer.contents())
@@ -213,7 +214,7 @@ void ShadowMmu::activate(u64 cr3, PagingRole role) {
             m_tables[m_root].suspicion = 0;
             ++m_tables[next].pins;
             m_root = next;
-            if (!m_options.tlb_keyed_by_root) m_pending_all = true;
+            if (!m_options.tlb_keyed_by_root) flush_later(FlushReason::other_root);
         }
         m_root_cr3 = base;
         m_root_role = role;
@@ -226,6 +227,7 @@ void ShadowMmu::activate(u64 cr3, PagingRole role) {
 }
 
 u64 ShadowMmu::load_root(u64 cr3, PagingRole role) {
+    const Booked booked(m_time, Activity::root_loads);
     ++m_statistics.root_loads;
     drain();
     activate(cr3, role);
@@ -242,13 +244,14 @@ u64 ShadowMmu::control_registers_changed(const processor::RegisterBlock& state, 
     constexpr u64 cr4_bits =
         cr4::pse | cr4::pae | cr4::pge | cr4::pcide | cr4::smep | cr4::smap | cr4::la57;
     constexpr u64 efer_bits = efer::nxe | efer::lma | efer::lme;
+    const Booked booked(m_time, Activity::root_loads);
     drain();
     activate(state.cr3, PagingRole::of(state));
     // The processor applies some of these when it caches a translation, so cached ones may allow
     // too much.
     if (((old_cr0 ^ state.cr0) & cr0_bits) != 0 || ((old_cr4 ^ state.cr4) & cr4_bits) != 0 ||
         ((old_efer ^ state.efer) & efer_bits) != 0)
-        m_pending_all = true;
+        flush_later(FlushReason::control_registers);
     commit();
     return root();
 }
@@ -314,7 +317,7 @@ Result<> ShadowMmu::map_monitor_page(Gva gva, Gpa frame, u64 rights) {
     m_tables.map(id, frame,
                  (rights & (ShadowEntry::writable | ShadowEntry::execute_disable)) |
                      ShadowEntry::accessed | ShadowEntry::dirty);
-    m_pending_all = true;
+    flush_later(FlushReason::monitor_pages);
     commit();
     return {};
 }

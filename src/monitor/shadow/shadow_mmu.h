@@ -27,6 +27,7 @@
 /// memory hands `note_write` to that thread. One control block.
 #pragma once
 
+#include "monitor/activity.h"
 #include "monitor/shadow/guest_walk.h"
 #include "monitor/shadow/shadow_tables.h"
 #include "monitor/shadow/tlb_control.h"
@@ -53,13 +54,27 @@ struct ShadowOptions {
     bool tlb_keyed_by_root = false;
 };
 
+/// Why all cached translations were forgotten, or all under one root; of several reasons the first.
+enum class FlushReason : u8 {
+    other_root, ///< another address space or paging mode
+    control_registers,
+    weakened_shared, ///< an entry that several addresses go by lost a right
+    weakened_many,   ///< more pages lost one than are forgotten singly
+    many_roots,      ///< more roots are concerned than are forgotten singly
+    table_dropped,
+    monitor_pages, ///< set-up
+};
+inline constexpr unsigned flush_reason_count = 7;
+
 /// Counters since creation.
 struct ShadowStatistics {
-    u64 page_faults = 0;         ///< exits handled
-    u64 fills = 0;               ///< of these: shadow filled or upgraded, access retried
-    u64 injected = 0;            ///< of these: the guest's own fault
-    u64 prefetched = 0;          ///< leaves filled around a fault
-    u64 prefilled = 0;           ///< leaves made while reconciling
+    u64 page_faults = 0;                                     ///< exits handled
+    u64 read_faults = 0, write_faults = 0, fetch_faults = 0; ///< of these: by access
+    u64 rights_faults = 0; ///< of these: a shadow leaf was there, but did not allow the access
+    u64 fills = 0;         ///< of these: shadow filled or upgraded, access retried
+    u64 injected = 0;      ///< of these: the guest's own fault
+    u64 prefetched = 0;    ///< leaves filled around a fault
+    u64 prefilled = 0;     ///< leaves made while reconciling
     u64 accessed_dirty_sets = 0; ///< A or D bits set in the guest's entries
     u64 drains = 0;              ///< reconciliations with at least one record
     u64 records = 0;             ///< records drained
@@ -74,6 +89,8 @@ struct ShadowStatistics {
     u64 tables_live = 0;
     u64 invalidations_all = 0, invalidations_root = 0, invalidations_page = 0,
         write_revocations = 0;
+    u64 flushes[flush_reason_count] = {};      ///< invalidations_all, by FlushReason
+    u64 root_flushes[flush_reason_count] = {}; ///< invalidations_root, likewise
 };
 
 /// What a page fault came to.
@@ -98,6 +115,9 @@ public:
     /// drains its buffer and keeps its roots up to date. `block` must outlive this or be detached.
     void attach(processor::ControlBlock& block);
     void detach();
+    /// From now on books the time of faults, drains and root loads (monitor/activity.h); nullptr:
+    /// no more. `account` outlives this or the next call.
+    void book_time(TimeAccount* account) { m_time = account; }
 
     /// ExitReason::page_fault. Reconciles, walks the guest's tables, and fills the shadow or says
     /// what to inject.
@@ -183,7 +203,8 @@ private:
     void weaken_leaf(EntryId id);
     void weaken_below(EntryId id, TableId child);
     void invalidate_later(Gva gva, TableId root);
-    void forget_later(TableId root);
+    void forget_later(TableId root, FlushReason reason);
+    void flush_later(FlushReason reason);
     void commit();
     void suspect(FrameState& frame, u32 weight);
     void doom(TableId id);
@@ -216,14 +237,20 @@ private:
         Gva gva;
         TableId root = 0;
     };
+    struct PendingRoot {
+        TableId root = 0;
+        FlushReason reason{};
+    };
     static constexpr unsigned max_pending = 32, max_pending_roots = 8;
     std::array<PendingPage, max_pending> m_pending{};
     unsigned m_pending_count = 0;
-    std::array<TableId, max_pending_roots> m_pending_roots{};
+    std::array<PendingRoot, max_pending_roots> m_pending_roots{};
     unsigned m_pending_root_count = 0;
     bool m_pending_all = false;
+    FlushReason m_flush_reason{}; ///< while m_pending_all
 
     ShadowStatistics m_statistics;
+    TimeAccount* m_time = nullptr;
 };
 
 } // namespace gnomon::monitor

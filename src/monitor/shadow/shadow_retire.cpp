@@ -66,21 +66,22 @@ void ShadowMmu::weaken_leaf(EntryId id) {
     switch (r.kind) {
     case Reach::Kind::nowhere: return;
     case Reach::Kind::one: invalidate_later(r.gva, r.root); return;
-    case Reach::Kind::many: forget_later(r.root); return;
+    case Reach::Kind::many: forget_later(r.root, FlushReason::weakened_shared); return;
     }
 }
 
 void ShadowMmu::weaken_below(EntryId id, TableId child) {
     // Leaves that are gone were seen to when they went.
     if (m_pending_all || m_tables[child].present == 0) return;
-    if (const Reach r = reach(id); r.kind != Reach::Kind::nowhere) forget_later(r.root);
+    if (const Reach r = reach(id); r.kind != Reach::Kind::nowhere)
+        forget_later(r.root, FlushReason::weakened_shared);
 }
 
 /// @param root 0: all.
 void ShadowMmu::invalidate_later(Gva gva, TableId root) {
     if (m_pending_all) return;
     for (unsigned i = 0; i < m_pending_root_count; ++i)
-        if (m_pending_roots[i] == root) return;
+        if (m_pending_roots[i].root == root) return;
     for (unsigned i = 0; i < m_pending_count; ++i)
         if (m_pending[i].gva == gva && (m_pending[i].root == root || m_pending[i].root == 0))
             return;
@@ -88,7 +89,7 @@ void ShadowMmu::invalidate_later(Gva gva, TableId root) {
         // An address space that is being taken down fills the list alone: then no other suffers.
         const auto* const keyed = std::find_if(m_pending.begin(), m_pending.end(),
                                                [](const PendingPage& p) { return p.root != 0; });
-        forget_later(keyed == m_pending.end() ? 0 : keyed->root);
+        forget_later(keyed == m_pending.end() ? 0 : keyed->root, FlushReason::weakened_many);
         invalidate_later(gva, root);
         return;
     }
@@ -96,31 +97,43 @@ void ShadowMmu::invalidate_later(Gva gva, TableId root) {
 }
 
 /// @param root 0: all.
-void ShadowMmu::forget_later(TableId root) {
+void ShadowMmu::forget_later(TableId root, FlushReason reason) {
     if (m_pending_all) return;
-    auto* const roots = m_pending_roots.begin();
-    if (std::find(roots, roots + m_pending_root_count, root) != roots + m_pending_root_count)
-        return;
-    if (root == 0 || m_pending_root_count == max_pending_roots) {
-        m_pending_all = true;
-        m_pending_count = m_pending_root_count = 0;
+    if (root == 0) {
+        flush_later(reason);
         return;
     }
-    m_pending_roots[m_pending_root_count++] = root;
+    for (unsigned i = 0; i < m_pending_root_count; ++i)
+        if (m_pending_roots[i].root == root) return;
+    if (m_pending_root_count == max_pending_roots) {
+        flush_later(FlushReason::many_roots);
+        return;
+    }
+    m_pending_roots[m_pending_root_count++] = {root, reason};
     auto* const end = std::remove_if(m_pending.begin(), m_pending.begin() + m_pending_count,
                                      [root](const PendingPage& p) { return p.root == root; });
     m_pending_count = static_cast<unsigned>(end - m_pending.begin());
+}
+
+void ShadowMmu::flush_later(FlushReason reason) {
+    if (!m_pending_all) m_flush_reason = reason;
+    m_pending_all = true;
+    m_pending_count = m_pending_root_count = 0;
 }
 
 void ShadowMmu::commit() {
     retire_doomed();
     if (m_pending_all) {
         ++m_statistics.invalidations_all;
+        ++m_statistics.flushes[static_cast<unsigned>(m_flush_reason)];
         m_tlb.invalidate_all();
     } else {
         m_statistics.invalidations_root += m_pending_root_count;
-        for (unsigned i = 0; i < m_pending_root_count; ++i)
-            m_tlb.forget_root(ShadowTables::offset(m_pending_roots[i]));
+        for (unsigned i = 0; i < m_pending_root_count; ++i) {
+            const PendingRoot& p = m_pending_roots[i];
+            ++m_statistics.root_flushes[static_cast<unsigned>(p.reason)];
+            m_tlb.forget_root(ShadowTables::offset(p.root));
+        }
         m_statistics.invalidations_page += m_pending_count;
         for (unsigned i = 0; i < m_pending_count; ++i) {
             const PendingPage& p = m_pending[i];
@@ -176,7 +189,7 @@ void ShadowMmu::drop(TableId id, bool cascade) {
     if (t.present != 0) {
         // By any of its entries: whether the processor can have walked through this table.
         if (const Reach r = reach(entry_id(id, 0)); r.kind != Reach::Kind::nowhere)
-            forget_later(r.root);
+            forget_later(r.root, FlushReason::table_dropped);
     }
     if (cascade && t.level > 1) {
         for (unsigned slot = 0; t.present != 0 && slot < table_entries; ++slot) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "processor/soft/emission.h"
+#include "processor/soft/helper_kinds.h"
 
 #include "base/verify.h"
 
@@ -325,6 +326,7 @@ void BlockEmitter::emit_helper(const Instruction& i, Helper helper, bool extende
     site.helper = helper;
     site.instruction = i;
     site.chains = !m_mode.has(Mode::single);
+    site.kind = helper_kind(helper);
     m.mov(h::r14, reinterpret_cast<std::uintptr_t>(&site));
     m.jump_to(extended ? m_thunks.extended_helper : m_thunks.helper);
     site.continuation = m.here();

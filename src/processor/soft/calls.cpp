@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "processor/soft/calls.h"
 
+#include "processor/soft/access_kind.h"
 #include "processor/soft/mmu.h"
 #include "processor/soft/slow_access.h"
 #include "processor/soft/target.h"
@@ -27,11 +28,12 @@ private:
     Cpu& m_cpu;
 };
 
-/// Goes on at `rip` without the dispatch loop, if that is possible.
-bool go_on_at(Cpu& cpu, u64 rip) {
-    cpu.cb.state.rip = rip;
+/// Goes on at state.rip without the dispatch loop, if that is possible.
+bool go_on(Cpu& cpu, ChainKind kind) {
+    const SampledScope sampled(cpu.statistics.chain_time, static_cast<unsigned>(kind));
     const u32 entry = chained_target(cpu);
     cpu.next_host = entry;
+    cpu.statistics.count(kind, entry != 0);
     return entry != 0;
 }
 
@@ -39,9 +41,13 @@ bool go_on_at(Cpu& cpu, u64 rip) {
 
 bool calls_keep_vectors() { return thunks_keep_vectors; }
 
-int on_slow_access(Cpu* cpu, u64 r13, void* site) {
+int on_slow_access(Cpu* cpu, u64 r13, void* site_pointer) {
     const LiveVectors live(*cpu);
-    return resolve_access(*cpu, Gva(r13), *static_cast<AccessSite*>(site), cpu->commit_thunk);
+    auto& site = *static_cast<AccessSite*>(site_pointer);
+    const SampledScope sampled(cpu->statistics.access_time, 0);
+    const int result = resolve_access(*cpu, Gva(r13), site, cpu->commit_thunk);
+    cpu->statistics.count(access_kind(*cpu, Gva(r13), site, result));
+    return result;
 }
 
 int on_commit(Cpu* cpu, u64, void* site) {
@@ -51,7 +57,8 @@ int on_commit(Cpu* cpu, u64, void* site) {
 
 int on_dispatch(Cpu* cpu, u64 r13, void*) {
     const LiveVectors live(*cpu);
-    if (go_on_at(*cpu, r13)) return 0;
+    cpu->cb.state.rip = r13;
+    if (go_on(*cpu, ChainKind::dispatch)) return 0;
     cpu->resume_rip = r13;
     return static_cast<int>(Leave::dispatch);
 }
@@ -59,7 +66,12 @@ int on_dispatch(Cpu* cpu, u64 r13, void*) {
 int on_branch(Cpu* cpu, u64 r13, void* site) {
     const LiveVectors live(*cpu);
     // Whether the branch may go there is for the loop to see, if it does not look right.
-    if (Cpu::canonical(r13) && go_on_at(*cpu, r13)) return 0;
+    if (Cpu::canonical(r13)) {
+        cpu->cb.state.rip = r13;
+        if (go_on(*cpu, ChainKind::branch)) return 0;
+    } else {
+        cpu->statistics.count(ChainKind::branch, false);
+    }
     cpu->resume_rip = r13;
     cpu->site = site;
     return static_cast<int>(Leave::branch);
@@ -68,7 +80,11 @@ int on_branch(Cpu* cpu, u64 r13, void* site) {
 int on_straddle(Cpu* cpu, u64, void* site_pointer) {
     const LiveVectors live(*cpu);
     const StraddleSite& site = *static_cast<const StraddleSite*>(site_pointer);
-    if (fetches_from(*cpu, Gva(cpu->page_base + page_size), *site.second)) {
+    const SampledScope sampled(cpu->statistics.chain_time,
+                               static_cast<unsigned>(ChainKind::straddle));
+    const bool same = fetches_from(*cpu, Gva(cpu->page_base + page_size), *site.second);
+    cpu->statistics.count(ChainKind::straddle, same);
+    if (same) {
         cpu->next_host = site.cont;
         return 0;
     }
@@ -91,6 +107,12 @@ void begin_helper(Cpu& cpu, const HelperSite& site) {
     cpu.mmio_taken = 0;
 }
 
+HelperResult run_helper(Cpu& cpu, const HelperSite& site) {
+    ++cpu.statistics.helpers[site.kind];
+    const SampledScope sampled(cpu.statistics.helper_time, site.kind);
+    return site.helper(cpu, site.instruction);
+}
+
 int finish_helper(Cpu& cpu, const HelperSite& site, HelperResult result) {
     RegisterBlock& s = cpu.cb.state;
     cpu.split_flags();
@@ -108,8 +130,7 @@ int finish_helper(Cpu& cpu, const HelperSite& site, HelperResult result) {
         [[fallthrough]];
     case HelperResult::next_here: cpu.next_host = site.continuation; return 0;
     case HelperResult::dispatch:
-        cpu.next_host = site.chains ? chained_target(cpu) : 0;
-        return cpu.next_host != 0 ? 0 : static_cast<int>(Leave::state);
+        return site.chains && go_on(cpu, ChainKind::helper) ? 0 : static_cast<int>(Leave::state);
     case HelperResult::fault: return static_cast<int>(Leave::fault);
     case HelperResult::exit: return static_cast<int>(Leave::exit);
     }
@@ -120,7 +141,7 @@ int on_helper(Cpu* cpu, u64, void* site_pointer) {
     const HelperSite& site = *static_cast<const HelperSite*>(site_pointer);
     const LiveVectors live(*cpu);
     begin_helper(*cpu, site);
-    return finish_helper(*cpu, site, site.helper(*cpu, site.instruction));
+    return finish_helper(*cpu, site, run_helper(*cpu, site));
 }
 
 } // namespace gnomon::processor::soft

@@ -26,6 +26,8 @@ int on_straddle(Cpu* cpu, u64 r13, void* site); ///< `site`: StraddleSite
 /// Before and after a helper: RIP, flags and the books of the instruction. `finish_helper` returns
 /// what a ThunkTarget does.
 void begin_helper(Cpu& cpu, const HelperSite& site);
+/// The helper itself, counted.
+[[nodiscard]] HelperResult run_helper(Cpu& cpu, const HelperSite& site);
 [[nodiscard]] int finish_helper(Cpu& cpu, const HelperSite& site, HelperResult result);
 
 /// Calls `function(argument)`, which may use any register: saves the guest's around it if they are

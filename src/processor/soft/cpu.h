@@ -10,6 +10,7 @@
 #include "processor/control_block.h"
 #include "processor/exit.h"
 #include "processor/soft/instruction.h"
+#include "processor/soft/statistics.h"
 
 #include <cstddef>
 
@@ -245,15 +246,8 @@ struct Cpu {
     } mmio_writes[512] = {}; ///< parts of a wide MMIO write still to be reported
     u32 mmio_write_count = 0;
 
-    struct Statistics {
-        u64 translated_blocks = 0, translated_instructions = 0, dispatches = 0, links = 0,
-            slow_accesses = 0, tlb_fills = 0, helper_calls = 0, code_invalidations = 0,
-            cache_flushes = 0, traced_writes = 0, straddles = 0;
-        u64 instructions = 0; ///< begun; only with SoftProcessorOptions::count_instructions
-        u64 hooked_calls = 0; ///< system calls that entered monitor mode
-        u64 context_switches = 0, context_misses = 0; ///< of these: the root had no context
-        u64 context_flushes = 0;                      ///< contexts that were emptied
-    } statistics;
+    using Statistics = Counters;
+    Statistics statistics;
 
     alignas(64) Tlb monitor_tlb;
 

@@ -119,6 +119,16 @@ HelperResult deliver(Cpu& cpu, const Event& event) {
     return HelperResult::dispatch;
 }
 
+void count_event(Cpu::Statistics& statistics, const Injection& event) {
+    switch (event.kind) {
+    case Injection::Kind::none: break;
+    case Injection::Kind::external_interrupt: ++statistics.interrupts[event.vector]; break;
+    case Injection::Kind::nmi: ++statistics.nmis; break;
+    case Injection::Kind::exception: ++statistics.exceptions[event.vector % 32]; break;
+    case Injection::Kind::software_interrupt: ++statistics.software_interrupts; break;
+    }
+}
+
 // SDM vol. 3A table 6-1: the rest are traps (#DB as far as it is injected, #BP, #OF), aborts or
 // interrupts.
 bool is_fault_vector(u8 vector) {
@@ -165,6 +175,7 @@ HelperResult deliver_event(Cpu& cpu) {
         if (cpu.pending.kind == Pending::Kind::exit) cpu.exit.during_delivery = true;
         return result;
     }
+    count_event(cpu.statistics, injection);
     if (injection.kind == Kind::nmi) cpu.cb.nmi_blocked = true;
     cpu.cb.injection = {};
     return result;
@@ -172,14 +183,16 @@ HelperResult deliver_event(Cpu& cpu) {
 
 HelperResult deliver_software_interrupt(Cpu& cpu, const Instruction& insn, u8 vector) {
     cpu.steps_by_new_tf = true;
-    return deliver(cpu, {.vector = vector,
-                         .checks_gate_dpl = true,
-                         .has_error_code = false,
-                         .is_fault = false,
-                         .is_software = true,
-                         .error_code = 0,
-                         .ext = 0,
-                         .return_rip = cpu.next_rip(insn)});
+    const HelperResult result = deliver(cpu, {.vector = vector,
+                                              .checks_gate_dpl = true,
+                                              .has_error_code = false,
+                                              .is_fault = false,
+                                              .is_software = true,
+                                              .error_code = 0,
+                                              .ext = 0,
+                                              .return_rip = cpu.next_rip(insn)});
+    if (result == HelperResult::dispatch) ++cpu.statistics.software_interrupts;
+    return result;
 }
 
 HelperResult int_n(Cpu& cpu, const Instruction& insn) {

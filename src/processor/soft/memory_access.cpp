@@ -33,6 +33,7 @@ bool check_canonical(Cpu& cpu, Gva gva, u64 size) {
 
 /// Walks for a helper's access; on a fault sets pending.
 bool find(Cpu& cpu, Gva gva, bool write, TlbSet set, AccessMode mode, Walk& out) {
+    ++cpu.statistics.helper_walks;
     out = walk(cpu, gva, write ? Reach::write : Reach::read, set);
     if (out.kind == Walk::Kind::fault) {
         leave_for_page_fault(cpu, gva, out.error_code, mode == AccessMode::supervisor);

@@ -133,6 +133,11 @@ void fill_tlb(Cpu& cpu, TlbSet set, Gva gva, const Walk& found) {
     ++cpu.statistics.tlb_fills;
 }
 
+bool tlb_has(const Cpu& cpu, TlbSet set, Gva gva, bool write) {
+    const Tlb& t = cpu.tlb(set);
+    return (write ? t.write_tag : t.read_tag)[tlb_index(gva)] == tlb_tag(gva);
+}
+
 void note_code_write(Cpu& cpu, Gpa gpa, u64 size) {
     if (!cpu.code_cache->overlaps_code(gpa, size)) return;
     call_outside(cpu, [&] { cpu.code_cache->drop(gpa.page()); });

@@ -33,6 +33,8 @@ struct Walk {
 
 /// Caches a RAM walk for reads and, where it needs no further look, for writes.
 void fill_tlb(Cpu& cpu, TlbSet set, Gva gva, const Walk& found);
+/// Whether the TLB would now answer such an access.
+[[nodiscard]] bool tlb_has(const Cpu& cpu, TlbSet set, Gva gva, bool write);
 
 /// A write to [gpa, gpa + size) within one page is about to happen: drops translations that it
 /// changes.

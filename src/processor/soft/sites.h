@@ -63,6 +63,7 @@ struct HelperSite {
     Instruction instruction;
     u32 continuation = 0; ///< host address of what follows
     bool chains = false;  ///< translated code may go on elsewhere without the dispatch loop
+    u8 kind = 0;          ///< helper_kind(helper), for statistics
 };
 
 } // namespace gnomon::processor::soft

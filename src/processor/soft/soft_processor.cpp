@@ -81,25 +81,6 @@ Result<std::unique_ptr<SoftProcessor>> SoftProcessor::create(const SoftProcessor
     return p;
 }
 
-std::vector<Processor::Counter> SoftProcessor::counters() const {
-    const Cpu::Statistics& s = m_cpu->statistics;
-    return {{"translated_blocks", s.translated_blocks},
-            {"translated_instructions", s.translated_instructions},
-            {"dispatches", s.dispatches},
-            {"links", s.links},
-            {"hooked_calls", s.hooked_calls},
-            {"slow_accesses", s.slow_accesses},
-            {"tlb_fills", s.tlb_fills},
-            {"helper_calls", s.helper_calls},
-            {"code_invalidations", s.code_invalidations},
-            {"cache_flushes", s.cache_flushes},
-            {"traced_writes", s.traced_writes},
-            {"straddles", s.straddles},
-            {"context_switches", s.context_switches},
-            {"context_misses", s.context_misses},
-            {"context_flushes", s.context_flushes}};
-}
-
 SoftProcessor::~SoftProcessor() {
     if (m_contexts != nullptr && m_contexts->contains(gs_base)) gs_base = nullptr;
 }
@@ -149,7 +130,7 @@ int SoftProcessor::on_extended_helper(Cpu* cpu, u64, void* site_pointer) {
     const HelperSite& site = *static_cast<const HelperSite*>(site_pointer);
     begin_helper(*cpu, site);
     export_extended_state(*cpu);
-    const HelperResult result = site.helper(*cpu, site.instruction);
+    const HelperResult result = run_helper(*cpu, site);
     import_extended_state(*cpu);
     if (result == HelperResult::fault) name_stack_fault(*cpu, site.instruction);
     return finish_helper(*cpu, site, result);
@@ -199,6 +180,7 @@ SoftProcessor::Target SoftProcessor::within_limit(Target target) {
 
 SoftProcessor::Target SoftProcessor::translate_target(Gpa frame, Hva host, PageCode& first_page,
                                                       Gva gva) {
+    const TimedScope timed(m_time, static_cast<unsigned>(Activity::translation));
     Cpu& cpu = *m_cpu;
     const auto offset = static_cast<u16>(gva.page_offset());
     PageCode* page = &first_page;
@@ -369,9 +351,18 @@ void SoftProcessor::raise_host_fault() {
 
 // ---------------------------------------------------------------- the loop
 
+Leave SoftProcessor::run(u32 entry) {
+    ++m_cpu->statistics.dispatches;
+    const TimedScope timed(m_time, static_cast<unsigned>(Activity::translated_code));
+    const int reason = m_thunks.run(entry);
+    ++m_cpu->statistics.leaves[reason];
+    return static_cast<Leave>(reason);
+}
+
 Exit SoftProcessor::enter() {
     Cpu& cpu = *m_cpu;
     ControlBlock& cb = cpu.cb;
+    const TimedScope timed(m_time, static_cast<unsigned>(Activity::dispatch));
     VERIFY(cb.write_buffer.capacity >= 2 * record_reserve);
     activate();
     if (!std::equal(std::begin(m_hooks), std::end(m_hooks), std::begin(cb.execution_hook))) {
@@ -486,8 +477,7 @@ Exit SoftProcessor::enter() {
         cpu.steps_by_new_tf = false;
         cpu.traps_held = false;
         cpu.mid_repeat = false;
-        ++cpu.statistics.dispatches;
-        const auto reason = static_cast<Leave>(m_thunks.run(target.entry));
+        const Leave reason = run(target.entry);
         cpu.merge_flags();
         const auto complete_rf = [&] { // RF covers one instruction, all turns of it
             if (cpu.mid_repeat)

@@ -37,7 +37,8 @@ public:
     void invalidate_code(Gpa gpa, u64 size) override;
     [[nodiscard]] std::string check_translations() override;
 
-    [[nodiscard]] std::vector<Counter> counters() const override;
+    void book_time(TimeAccount* account) override;
+    [[nodiscard]] gnomon::Statistics report() const override;
 
     [[nodiscard]] const Cpu::Statistics& statistics() const { return m_cpu->statistics; }
     /// What the instruction table permits on this host.
@@ -66,9 +67,12 @@ private:
     [[nodiscard]] bool finish_branch();
     void link(void* site, const Target& target);
     void activate();
+    /// Runs translated code, and says why it came back.
+    [[nodiscard]] Leave run(u32 entry);
 
     static int on_extended_helper(Cpu* cpu, u64 r13, void* site);
 
+    TimeAccount* m_time = nullptr;
     FeatureSet m_features;
     std::unique_ptr<CodeCache> m_cache;
     std::unique_ptr<TlbContexts> m_contexts;

@@ -33,10 +33,12 @@ LookUp look_up(Cpu& cpu, Mode mode) {
         // SAFETY: fetch_code was filled with the entry table of a live PageCode.
         const u32 entry = reinterpret_cast<const u32*>(t.fetch_code[i])[offset];
         if (entry != cpu.code_cache->entry_miss()) {
+            ++cpu.statistics.fetch_hits;
             found.entry = entry;
             return found;
         }
     }
+    ++cpu.statistics.fetch_walks;
     found.walk = walk(cpu, gva, Reach::execute, set);
     if (found.walk.kind != Walk::Kind::ram) return found;
     found.page = cpu.code_cache->find_page(found.walk.frame, mode);

@@ -60,6 +60,7 @@ void TlbContexts::empty(Context& context) {
 
 void TlbContexts::bring_up_to_date(Context& context) {
     if (context.generation != m_generation || m_order_count - context.seen > order_room) {
+        ++cpu().statistics.context_losses;
         empty(context);
         return;
     }
@@ -80,12 +81,14 @@ void TlbContexts::bring_up_to_date(Context& context) {
 // ---------------------------------------------------------------- forgetting
 
 void TlbContexts::forget_all() {
+    ++cpu().statistics.tlb_flushes;
     ++m_generation;
     empty(*m_current);
     m_monitor.forget_all();
 }
 
 void TlbContexts::forget_fetches() {
+    ++cpu().statistics.fetch_flushes;
     order(Order::Kind::fetches, 0);
     for (TlbSetState& set : m_current->sets)
         set.forget_fetches();
@@ -93,6 +96,7 @@ void TlbContexts::forget_fetches() {
 }
 
 void TlbContexts::forget_page(Gva gva) {
+    ++cpu().statistics.tlb_page_flushes;
     order(Order::Kind::page, gva.value());
     for (TlbSetState& set : m_current->sets)
         set.forget_page(gva);
@@ -100,6 +104,7 @@ void TlbContexts::forget_page(Gva gva) {
 }
 
 void TlbContexts::forget_page(Gva gva, u64 root) {
+    ++cpu().statistics.tlb_page_flushes;
     if (root != m_current->root) {
         order(Order::Kind::page, gva.value(), root);
         return;
@@ -109,6 +114,7 @@ void TlbContexts::forget_page(Gva gva, u64 root) {
 }
 
 void TlbContexts::forget_root(u64 root) {
+    ++cpu().statistics.tlb_root_flushes;
     for (Context& c : m_contexts) {
         if (c.root != root) continue;
         if (&c == m_current) {
@@ -121,6 +127,7 @@ void TlbContexts::forget_root(u64 root) {
 }
 
 void TlbContexts::revoke_writes(Hva host_page) {
+    ++cpu().statistics.write_revocations;
     order(Order::Kind::writes, reinterpret_cast<u64>(host_page));
     for (TlbSetState& set : m_current->sets)
         set.revoke_writes(host_page);

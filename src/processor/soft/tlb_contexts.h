@@ -51,7 +51,9 @@ public:
         state(set).fill_fetch(gva, page_base, entries);
     }
     [[nodiscard]] u16 fetch_mode(TlbSet set) { return state(set).fetch_mode(); }
-    void set_fetch_mode(TlbSet set, u16 mode) { state(set).set_fetch_mode(mode); }
+    void set_fetch_mode(TlbSet set, u16 mode) {
+        if (state(set).set_fetch_mode(mode)) ++cpu().statistics.fetch_set_flushes;
+    }
 
     // --- forgetting ---
     /// Everything, under every root.

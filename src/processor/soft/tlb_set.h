@@ -21,11 +21,12 @@ public:
     void forget_page(Gva gva);
     void forget_fetches();
     void revoke_writes(Hva host_page);
-    /// All fetch entries are of one mode: forgets those of another.
-    void set_fetch_mode(u16 mode) {
-        if (mode == m_fetch_mode) return;
+    /// All fetch entries are of one mode: forgets those of another. @return whether it was another.
+    bool set_fetch_mode(u16 mode) {
+        if (mode == m_fetch_mode) return false;
         forget_fetches();
         m_fetch_mode = mode;
+        return true;
     }
     [[nodiscard]] u16 fetch_mode() const { return m_fetch_mode; }
     [[nodiscard]] const Tlb& tlb() const { return *m_tlb; }

@@ -114,6 +114,7 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
     }
     ++cpu.statistics.translated_blocks;
     cpu.statistics.translated_instructions += count;
+    cpu.statistics.translated_bytes += emitter.size();
     return {Translation::Kind::done, crossing ? block.plain_entry : block.entry};
 }
 

@@ -81,7 +81,10 @@ public:
 
     void stop() override { m_stopped.store(true); }
     void process_continued() override { m_continued.store(true); }
-    std::string statistics_json() const override { return R"({"exits":12,"policy":"traced"})"; }
+    Statistics statistics() const override {
+        return {{"machine", {{"exits", 12}, {"code", 2048, Statistic::Unit::bytes}}}};
+    }
+    u64 guest_start_ns() const override { return 0; }
 
 private:
     /// Offers until all is taken, as a guest's transmitter does.

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file --stats=json of a real boot: it parses, what must have happened has, and times add up.
+#include "base/types.h"
+#include "program/program.h"
+
+#include <nlohmann/json.hpp>
+
+namespace gnomon::test {
+namespace {
+
+using Json = nlohmann::json;
+
+class StatisticsOfABoot : public testing::Test {
+protected:
+    void SetUp() override {
+        if (!have_guest_files()) GTEST_SKIP() << "no guest files: run scripts/fetch.sh";
+    }
+
+    /// The last line of stderr as JSON.
+    static Json statistics(const Finished& finished) {
+        const std::size_t end = finished.err.find_last_of('\n');
+        const std::size_t begin = end == 0 ? end : finished.err.rfind('\n', end - 1);
+        const std::string line =
+            finished.err.substr(begin == std::string::npos ? 0 : begin + 1, std::string::npos);
+        Json json = Json::parse(line, nullptr, false);
+        EXPECT_TRUE(json.is_object()) << finished.err;
+        return json;
+    }
+
+    static u64 sum(const Json& group, const char* member = nullptr) {
+        u64 total = 0;
+        for (const auto& [name, value] : group.items())
+            total += (member != nullptr ? value.at(member) : value).get<u64>();
+        return total;
+    }
+
+    static void expect_sound(const Json& s) {
+        EXPECT_EQ(s.at("version"), 1);
+        const Json& process = s.at("process");
+        const u64 wall = process.at("wall_ns");
+        EXPECT_EQ(process.at("user_ns").get<u64>() + process.at("system_ns").get<u64>(),
+                  process.at("cpu_ns").get<u64>());
+        EXPECT_LT(process.at("start_up_ns").get<u64>(), wall);
+        EXPECT_GT(process.at("start_up_ns").get<u64>(), 0U);
+        EXPECT_EQ(process.at("guest_memory_bytes"), u64{512} << 20);
+        EXPECT_GT(process.at("guest_resident_bytes").get<u64>(), u64{16} << 20);
+        EXPECT_LT(process.at("guest_resident_bytes").get<u64>(),
+                  process.at("peak_resident_bytes").get<u64>());
+        EXPECT_LT(process.at("peak_resident_beside_guest_bytes").get<u64>(), u64{256} << 20);
+
+        // The times of the thread that runs the machine do not overlap, and make up the whole.
+        const u64 booked = sum(s.at("time"));
+        EXPECT_LE(booked, wall + wall / 1000);
+        EXPECT_GE(booked, wall - wall / 1000);
+        EXPECT_GT(s.at("time").at("translated_code_ns").get<u64>(), wall / 10);
+        for (const char* const name : {"translation_ns", "dispatch_ns", "exit_handling_ns",
+                                       "shadow_faults_ns", "drains_ns", "root_loads_ns"})
+            EXPECT_GT(s.at("time").at(name).get<u64>(), 0U) << name;
+        EXPECT_LE(sum(s.at("exits"), "ns"), wall);
+
+        const auto count = [&](const char* group, const char* name) {
+            const Json& entry = s.at(group).at(name);
+            return (entry.is_object() ? entry.at("count") : entry).get<u64>();
+        };
+        for (const char* const name :
+             {"kicked", "page_fault", "mmio", "io", "control_register", "msr_write"})
+            EXPECT_GT(count("exits", name), 0U) << name;
+        for (const char* const name : {"cpuid", "rdtsc", "iret", "wrmsr", "mov_to_control", "in"})
+            EXPECT_GT(count("helpers", name), 0U) << name;
+        for (const char* const name : {"read_fill", "write_fill", "traced", "page_fault", "device"})
+            EXPECT_GT(count("tlb_misses", name), 0U) << name;
+        EXPECT_GT(count("events", "exception_pf"), 0U);
+        EXPECT_GT(count("events", "external_interrupts"), 0U);
+        EXPECT_GT(count("translation", "blocks"), 10'000U);
+        EXPECT_GT(count("translation", "instructions"), count("translation", "blocks"));
+        EXPECT_GT(s.at("translation").at("emitted_bytes").get<u64>(), u64{1} << 20);
+        EXPECT_GT(count("shadow", "drains"), 0U);
+        EXPECT_EQ(sum(s.at("helpers"), "count"), count("processor", "helper_calls"));
+        EXPECT_EQ(sum(s.at("tlb_misses")), s.at("processor").at("slow_accesses").at("count"));
+        EXPECT_EQ(sum(s.at("leaves")), count("processor", "dispatches"));
+        EXPECT_EQ(sum(s.at("shadow_flushes")), count("shadow", "invalidations_all"));
+        EXPECT_EQ(count("exits", "page_fault"), count("shadow", "page_faults"));
+        EXPECT_EQ(count("shadow", "fills") + count("shadow", "injected"),
+                  count("shadow", "page_faults"));
+    }
+};
+
+TEST_F(StatisticsOfABoot, AreSound) {
+    // Without a root file system the kernel panics, and then restarts.
+    const Finished finished =
+        run_program(gnomon({"run", "--kernel", guest_kernel, "--no-reboot", "--stats=json",
+                            "--append", "console=ttyS0 quiet panic=-1"}));
+    ASSERT_EQ(finished.status, 0) << finished.err;
+    const Json s = statistics(finished);
+    expect_sound(s);
+    EXPECT_EQ(s.at("machine").at("lives"), 1);
+    EXPECT_FALSE(s.contains("trace"));
+}
+
+TEST_F(StatisticsOfABoot, CountWhatATraceCosts) {
+    const Finished finished = run_program(
+        traced({"-o", "/dev/null", "--stats=json"}, {"sh", "-c", "ls -l / >/dev/null; sleep 0.2"}));
+    ASSERT_EQ(finished.status, 0) << finished.err;
+    const Json s = statistics(finished);
+    expect_sound(s);
+    EXPECT_GT(s.at("trace").at("calls_entered").get<u64>(), 50U);
+    EXPECT_GE(s.at("trace").at("calls_entered").get<u64>(),
+              s.at("trace").at("calls_returned").get<u64>() / 2);
+    EXPECT_GT(s.at("time").at("trace_ns").get<u64>(), 0U);
+    EXPECT_GT(s.at("time").at("idle_ns").get<u64>(), 50'000'000U);
+    EXPECT_GT(s.at("exits").at("hypercall").at("count").get<u64>(), 0U);
+    EXPECT_GT(s.at("machine").at("idle_periods").get<u64>(), 0U);
+}
+
+} // namespace
+} // namespace gnomon::test
