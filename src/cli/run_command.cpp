@@ -14,7 +14,7 @@ namespace gnomon::cli {
 namespace {
 
 Result<int> run_on_terminal(monitor::MachineOptions options, TraceObserver* observer,
-                            const StatisticsReport& statistics, const Confinement& confinement,
+                            const Reports& reports, const Confinement& confinement,
                             const Factories& factories) {
     confinement.give_up_files(options.kernel);
     RunControl control;
@@ -35,7 +35,7 @@ Result<int> run_on_terminal(monitor::MachineOptions options, TraceObserver* obse
         return observer != nullptr ? observer->finish() : Result<>{};
     };
     const auto outcome =
-        run_machine(factories, std::move(options), confinement, control, statistics, after_run);
+        run_machine(factories, std::move(options), confinement, control, reports, after_run);
     (*console)->close();
     if (!outcome) return tl::unexpected(outcome.error());
     if (const auto status = stopped_status(control)) return *status;
@@ -50,27 +50,28 @@ Result<int> run_on_terminal(monitor::MachineOptions options, TraceObserver* obse
 
 Result<int> run_command(const MachineSettings& settings, const Confinement& confinement,
                         const Factories& factories) {
-    const StatisticsReport statistics(settings.stats);
+    const auto reports = Reports::open(settings);
+    if (!reports) return tl::unexpected(reports.error());
     VERIFY(settings.kernel.has_value()); // parse_command_line sees to it
     if (const auto readable = check_readable_file(*settings.kernel, "--kernel"); !readable) {
         return tl::unexpected(readable.error());
     }
     auto options = machine_options(settings, *settings.kernel);
     if (!options) return tl::unexpected(options.error());
-    return run_on_terminal(std::move(*options), nullptr, statistics, confinement, factories);
+    return run_on_terminal(std::move(*options), nullptr, *reports, confinement, factories);
 }
 
 Result<int> trace_machine(const MachineSettings& machine, const TraceSettings& trace,
                           const Confinement& confinement, const Factories& factories) {
-    const StatisticsReport statistics(machine.stats);
+    const auto reports = Reports::open(machine);
+    if (!reports) return tl::unexpected(reports.error());
     auto kernel = find_kernel(machine.kernel, SearchPlaces::of_this_process());
     if (!kernel) return tl::unexpected(kernel.error());
     auto options = machine_options(machine, *kernel);
     if (!options) return tl::unexpected(options.error());
     auto observer = factories.observer({trace.options, trace.filter, *kernel});
     if (!observer) return tl::unexpected(observer.error());
-    return run_on_terminal(std::move(*options), observer->get(), statistics, confinement,
-                           factories);
+    return run_on_terminal(std::move(*options), observer->get(), *reports, confinement, factories);
 }
 
 } // namespace gnomon::cli

@@ -41,11 +41,21 @@ Result<monitor::MachineOptions> machine_options(const MachineSettings& settings,
     return options;
 }
 
+Result<Reports> Reports::open(const MachineSettings& settings) {
+    Reports reports{StatisticsReport(settings.stats), nullptr};
+    if (!settings.perf_map) return reports;
+    auto map = PerfMap::create(*settings.perf_map);
+    if (!map) return tl::unexpected(map.error());
+    reports.perf_map = std::move(*map);
+    return reports;
+}
+
 Result<monitor::RunOutcome> run_machine(const Factories& factories, monitor::MachineOptions options,
                                         const Confinement& confinement, RunControl& control,
-                                        const StatisticsReport& statistics,
+                                        const Reports& reports,
                                         const std::function<Result<>()>& after_run) {
-    options.measure_time = statistics.wanted();
+    options.measure_time = reports.statistics.wanted();
+    options.code_map = reports.perf_map.get();
     const u64 memory = options.memory;
     auto machine = factories.machine(std::move(options));
     if (!machine) return tl::unexpected(machine.error());
@@ -59,10 +69,13 @@ Result<monitor::RunOutcome> run_machine(const Factories& factories, monitor::Mac
     control.detach();
     Result<> after;
     if (after_run) after = after_run();
-    if (statistics.wanted()) statistics.print(**machine, memory);
+    if (reports.statistics.wanted()) reports.statistics.print(**machine, memory);
+    Result<> mapped;
+    if (reports.perf_map) mapped = reports.perf_map->finish();
     // A trace that nobody reads any more has ended the run; there is nobody to complain to.
     const bool unread = control.reason() == StopReason::output_closed;
     if (outcome && !after && !unread) return tl::unexpected(after.error());
+    if (outcome && !mapped) return tl::unexpected(mapped.error());
     return outcome;
 }
 

@@ -7,6 +7,7 @@
 #include "cli/factories.h"
 #include "cli/input_pump.h"
 #include "cli/output_pump.h"
+#include "cli/perf_map.h"
 #include "cli/run_control.h"
 #include "cli/settings.h"
 #include "cli/statistics_report.h"
@@ -21,13 +22,23 @@ namespace gnomon::cli {
 [[nodiscard]] Result<monitor::MachineOptions> machine_options(const MachineSettings& settings,
                                                               std::string kernel);
 
+/// What developers can have told of a run: --stats and --perf-map.
+struct Reports {
+    /// When the command begins: later neither the files of the process nor a new one can be opened.
+    [[nodiscard]] static Result<Reports> open(const MachineSettings& settings);
+
+    StatisticsReport statistics;
+    std::unique_ptr<PerfMap> perf_map; ///< nullptr: not wanted
+};
+
 /// Creates the machine, takes the rest of `confinement`, runs the machine under `control`, and lets
 /// `after_run` (which may be empty) look at what it leaves while the machine still exists.
-/// Statistics, if asked for, go to stderr at the end.
-[[nodiscard]] Result<monitor::RunOutcome>
-run_machine(const Factories& factories, monitor::MachineOptions options,
-            const Confinement& confinement, RunControl& control, const StatisticsReport& statistics,
-            const std::function<Result<>()>& after_run);
+/// The reports that are asked for are written at the end.
+[[nodiscard]] Result<monitor::RunOutcome> run_machine(const Factories& factories,
+                                                      monitor::MachineOptions options,
+                                                      const Confinement& confinement,
+                                                      RunControl& control, const Reports& reports,
+                                                      const std::function<Result<>()>& after_run);
 
 /// The exit status of a run that was ended from our side: 128 + n for a signal, 128 + SIGPIPE when
 /// our output was closed, 0 for Ctrl-A X; an error if our output could not be written. Empty if it

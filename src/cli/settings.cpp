@@ -19,6 +19,7 @@ void MachineSettings::complete_from(const MachineSettings& weaker) {
     complete(no_reboot, weaker.no_reboot);
     complete(no_seccomp, weaker.no_seccomp);
     complete(check_shadow, weaker.check_shadow);
+    complete(perf_map, weaker.perf_map);
 }
 
 bool is_log_level(const std::string& name) {

@@ -23,8 +23,9 @@ struct MachineSettings {
     std::optional<StatisticsFormat> stats;
     std::optional<std::string> log_level; ///< one of `log_levels`
     std::optional<bool> no_reboot;
-    std::optional<bool> no_seccomp;  ///< run without the system-call filter
-    std::optional<u64> check_shadow; ///< every n-th coherency point, 0: never
+    std::optional<bool> no_seccomp;      ///< run without the system-call filter
+    std::optional<u64> check_shadow;     ///< every n-th coherency point, 0: never
+    std::optional<std::string> perf_map; ///< a file for the places of translated code
 
     /// Takes from `weaker` what is not said here: the command line wins over the file.
     void complete_from(const MachineSettings& weaker);

@@ -105,7 +105,8 @@ Result<std::vector<std::byte>> pack(const TraceSettings& trace, const SearchPlac
 
 Result<int> trace_command(const MachineSettings& machine, const TraceSettings& trace,
                           const Confinement& confinement, const Factories& factories) {
-    const StatisticsReport statistics(machine.stats);
+    const auto reports = Reports::open(machine);
+    if (!reports) return tl::unexpected(reports.error());
     if (trace.terminal && ::isatty(STDIN_FILENO) == 0) {
         return usage_error("--tty: stdin is no terminal");
     }
@@ -168,7 +169,7 @@ Result<int> trace_command(const MachineSettings& machine, const TraceSettings& t
         return (*observer)->finish();
     };
     const auto outcome =
-        run_machine(factories, std::move(*options), confinement, control, statistics, after_run);
+        run_machine(factories, std::move(*options), confinement, control, *reports, after_run);
     close_streams();
     if (!outcome) return tl::unexpected(outcome.error());
     if (const auto status = stopped_status(control)) return *status;

@@ -6,6 +6,7 @@
 #include "base/address.h"
 #include "base/result.h"
 #include "base/statistics.h"
+#include "processor/code_map.h"
 
 #include <array>
 #include <cstddef>
@@ -42,7 +43,9 @@ struct MachineOptions {
     bool no_reboot = false;                  ///< a reset ends the run instead of starting again
     bool measure_time = false;               ///< for `statistics`: counts alone cost nothing
     std::array<SerialEndpoint*, 4> serial{}; ///< outlive the machine; nullptr: nothing attached
-    SystemCallObserver* observer = nullptr;  ///< outlives the machine; nullptr: no interposition
+    processor::CodeMap* code_map =
+        nullptr; ///< outlives the machine; told where translated code lies
+    SystemCallObserver* observer = nullptr; ///< outlives the machine; nullptr: no interposition
 };
 
 enum class RunEnd { power_off, reset, triple_fault, stopped };

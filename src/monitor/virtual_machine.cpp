@@ -83,6 +83,7 @@ Result<> VirtualMachine::build(Parts parts) {
     m_processor = std::move(parts.processor);
     m_time = m_resources.time;
     m_processor->book_time(m_time);
+    m_processor->map_code(m_resources.options.code_map);
     m_tlb = std::make_unique<Tlb>(*m_processor);
 
     auto shadow = ShadowMmu::create(*m_memory, *m_tlb, parts.shadow);

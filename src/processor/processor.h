@@ -7,6 +7,7 @@
 #include "base/statistics.h"
 #include "base/time_account.h"
 #include "processor/activity.h"
+#include "processor/code_map.h"
 #include "processor/control_block.h"
 #include "processor/exit.h"
 
@@ -57,6 +58,8 @@ public:
     /// the processor or the next call (nullptr: none), and what is too short to be booked is
     /// sampled.
     virtual void book_time(TimeAccount* account) { static_cast<void>(account); }
+    /// From now on `map` is told of host code that is made, if any is. It outlives the processor.
+    virtual void map_code(CodeMap* map) { static_cast<void>(map); }
     /// What the implementation has counted since its creation.
     [[nodiscard]] virtual Statistics report() const = 0;
 

@@ -28,9 +28,9 @@ std::string usage_complaint(std::vector<std::string> arguments) {
 }
 
 TEST(CommandLine, RunTakesTheMachineOptions) {
-    const auto parsed =
-        parse({"run", "--kernel", "vmlinuz", "--initrd=i.img", "--append", "a b=c", "--memory",
-               "1G", "--stats=json", "--log-level", "debug", "--no-reboot", "--no-seccomp"});
+    const auto parsed = parse({"run", "--kernel", "vmlinuz", "--initrd=i.img", "--append", "a b=c",
+                               "--memory", "1G", "--stats=json", "--log-level", "debug",
+                               "--no-reboot", "--no-seccomp", "--perf-map", "code.map"});
     ASSERT_TRUE(parsed) << parsed.error().message;
     EXPECT_EQ(parsed->action, Invocation::Action::run);
     const MachineSettings& machine = parsed->machine;
@@ -42,6 +42,7 @@ TEST(CommandLine, RunTakesTheMachineOptions) {
     EXPECT_EQ(machine.log_level, "debug");
     EXPECT_EQ(machine.no_reboot, true);
     EXPECT_EQ(machine.no_seccomp, true);
+    EXPECT_EQ(machine.perf_map, "code.map");
 }
 
 TEST(CommandLine, WhatIsNotSaidStaysOpen) {
@@ -129,6 +130,7 @@ TEST(CommandLine, UsageErrorsSayWhatAndWhere) {
     EXPECT_THAT(usage_complaint({"trace", "-c", "-C", "--", "x"}), HasSubstr("-C"));
     EXPECT_THAT(usage_complaint({"trace", "--root", "d"}), HasSubstr("--root"));
     EXPECT_THAT(usage_complaint({"trace", "--initrd", "i", "--", "x"}), HasSubstr("--root"));
+    EXPECT_THAT(usage_complaint({"run", "--kernel", "k", "--perf-map="}), HasSubstr("--perf-map"));
     EXPECT_THAT(usage_complaint({"run", "trace"}), HasSubstr("one command"));
 }
 
@@ -138,8 +140,9 @@ TEST(CommandLine, HelpNamesEveryOptionAndTheVersionIsAsked) {
     EXPECT_EQ(parse({"trace", "-h"})->text, trace_help());
     EXPECT_THAT(parse({"--version"})->text,
                 testing::MatchesRegex("gnomon [0-9]+\\.[0-9]+\\.[0-9]+\n"));
-    for (const char* option : {"--kernel", "--initrd", "--append", "--memory", "--no-reboot",
-                               "--no-seccomp", "--stats", "--log-level", "--config"}) {
+    for (const char* option :
+         {"--kernel", "--initrd", "--append", "--memory", "--no-reboot", "--no-seccomp", "--stats",
+          "--perf-map", "--log-level", "--config"}) {
         EXPECT_THAT(run_help(), HasSubstr(option));
         EXPECT_THAT(trace_help(), HasSubstr(option));
     }

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "cli/perf_map.h"
 #include "cli/process_files.h"
 #include "cli/statistics_format.h"
+#include "support/temporary_folder.h"
 
+#include <fstream>
 #include <gtest/gtest.h>
+#include <iterator>
 
 namespace gnomon::cli {
 namespace {
@@ -63,6 +67,37 @@ TEST(StatisticsJson, HasEveryNumberAndItsUnit) {
         R"("mmio":{"count":0,"ns":0}},"shadow":{"fills":999,"drains":999500,"records":0},)"
         R"("nothing":{"at_all":0}})"
         "\n");
+}
+
+TEST(PerfMap, HasALineForEachPiece) {
+    const test::TemporaryFolder folder;
+    const std::string path = (folder.path() / "map").string();
+    {
+        auto map = PerfMap::create(path);
+        ASSERT_TRUE(map) << map.error().message;
+        (*map)->routine(0x40000000, 0x80, "helper");
+        (*map)->translated(0x40000080, 0x1f, Gva(0xffffffff81000000), false);
+        (*map)->translated(0x400000a0, 0x20, Gva(0x401000), true);
+        EXPECT_TRUE((*map)->finish());
+    }
+    std::ifstream file(path);
+    const std::string text(std::istreambuf_iterator<char>(file), {});
+    EXPECT_EQ(text, "40000000 80 gnomon:helper\n"
+                    "40000080 1f kernel:ffffffff81000000\n"
+                    "400000a0 20 user:401000\n");
+}
+
+TEST(PerfMap, SaysWhatItCannotWrite) {
+    const auto absent = PerfMap::create("/nowhere/map");
+    ASSERT_FALSE(absent);
+    EXPECT_EQ(absent.error().message, "--perf-map /nowhere/map: No such file or directory");
+    auto full = PerfMap::create("/dev/full");
+    ASSERT_TRUE(full);
+    for (int n = 0; n < 10'000; ++n)
+        (*full)->translated(1, 2, Gva(3), true);
+    const auto finished = (*full)->finish();
+    ASSERT_FALSE(finished);
+    EXPECT_EQ(finished.error().message, "--perf-map /dev/full: not all of it could be written");
 }
 
 TEST(ProcessFiles, UserTimeIsAPartOfAll) {

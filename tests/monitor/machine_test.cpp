@@ -240,6 +240,59 @@ TEST(Machine, StatisticsAreOfAllLives) {
     }
 }
 
+class RecordedMap final : public processor::CodeMap {
+public:
+    struct Entry {
+        u64 host, size, guest;
+        bool user;
+    };
+    std::vector<Entry> translations;
+    std::vector<std::string> routines;
+    u64 routines_end = 0;
+
+    void translated(u64 host, u64 size, Gva guest, bool user) override {
+        translations.push_back({host, size, guest.value(), user});
+    }
+    void routine(u64 host, u64 size, const char* name) override {
+        routines.emplace_back(name);
+        EXPECT_GE(host, routines_end) << name;
+        routines_end = host + size;
+        EXPECT_GT(size, 0U) << name;
+        EXPECT_LT(size, 16U * 1024) << name;
+    }
+};
+
+TEST(Machine, TellsWhereTranslatedCodeLies) {
+    const Kernel kernel([](Code& c) {
+        print(c, "ab");
+        power_off(c);
+        c.endless();
+    });
+    Printed printed;
+    RecordedMap map;
+    MachineOptions options;
+    options.kernel = kernel.path();
+    options.memory = u64{32} << 20;
+    options.serial[0] = &printed;
+    options.code_map = &map;
+    const auto m = Machine::create(std::move(options));
+    ASSERT_TRUE(m) << m.error().message;
+    EXPECT_TRUE(map.translations.empty());
+    EXPECT_EQ(std::count(map.routines.begin(), map.routines.end(), "helper"), 1);
+    ASSERT_TRUE((*m)->run());
+    ASSERT_GE(map.translations.size(), 4U);
+    EXPECT_EQ(map.translations.front().guest, load_address);
+    u64 end = map.routines_end;
+    for (const RecordedMap::Entry& entry : map.translations) {
+        EXPECT_FALSE(entry.user);
+        EXPECT_GE(entry.guest, load_address);
+        EXPECT_LT(entry.guest, load_address + page_size);
+        EXPECT_GT(entry.size, 0U);
+        EXPECT_GE(entry.host, end) << "one behind the other";
+        end = entry.host + entry.size;
+    }
+}
+
 TEST(Machine, TripleFaultGivesTheState) {
     const Kernel kernel([](Code& c) {
         c.mov(rax, u64{0x1122334455667788});

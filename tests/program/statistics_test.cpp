@@ -3,6 +3,7 @@
 #include "base/types.h"
 #include "program/program.h"
 
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 namespace gnomon::test {
@@ -86,15 +87,28 @@ protected:
 };
 
 TEST_F(StatisticsOfABoot, AreSound) {
+    const TemporaryFolder folder;
+    const std::string map = (folder.path() / "code.map").string();
     // Without a root file system the kernel panics, and then restarts.
     const Finished finished =
         run_program(gnomon({"run", "--kernel", guest_kernel, "--no-reboot", "--stats=json",
-                            "--append", "console=ttyS0 quiet panic=-1"}));
+                            "--perf-map", map, "--append", "console=ttyS0 quiet panic=-1"}));
     ASSERT_EQ(finished.status, 0) << finished.err;
     const Json s = statistics(finished);
     expect_sound(s);
     EXPECT_EQ(s.at("machine").at("lives"), 1);
     EXPECT_FALSE(s.contains("trace"));
+
+    // A line for each routine and each block, written from within the sandbox.
+    std::ifstream file(map);
+    u64 blocks = 0, routines = 0, lines = 0;
+    for (std::string line; std::getline(file, line); ++lines) {
+        if (line.find(" kernel:ffffffff") != std::string::npos) ++blocks;
+        if (line.find(" gnomon:") != std::string::npos) ++routines;
+    }
+    EXPECT_EQ(routines, 8U);
+    EXPECT_EQ(lines - routines, s.at("translation").at("blocks"));
+    EXPECT_GT(blocks, 10'000U);
 }
 
 TEST_F(StatisticsOfABoot, CountWhatATraceCosts) {

@@ -50,7 +50,7 @@ TEST_F(Usage, OptionsThatAreNotThereOrLackTheirValue) {
         for (const char* option : {"--nonsense", "-Z", "--kernelx", "--no-", "---", "-1"})
             cases.push_back({{command, "--kernel", m_kernel, option}, {}});
         for (const char* option : {"--kernel", "--initrd", "--append", "--memory", "-m",
-                                   "--log-level", "--config", "--check-shadow"})
+                                   "--log-level", "--config", "--check-shadow", "--perf-map"})
             cases.push_back({{command, option}, {option}});
         cases.push_back({{command, "--kernel", m_kernel, "--no-reboot=perhaps"}, {"no-reboot"}});
         cases.push_back({{command, "--kernel", m_kernel, "--no-seccomp=perhaps"}, {"no-seccomp"}});

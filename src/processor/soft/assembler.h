@@ -116,6 +116,7 @@ struct Thunks {
     u32 chain_branch = 0; ///< R13 = RIP, R14 = BranchSite
     u32 entry_miss = 0;   ///< default content of entry tables: R13 = page offset of the target
     u32 host_fault = 0;   ///< where the signal handler sends a faulting instruction
+    u32 leave = 0;        ///< the end of all that leave; its own address is for profilers only
 };
 
 } // namespace gnomon::processor::soft

@@ -107,6 +107,8 @@ public:
     [[nodiscard]] u8* frontier() { return m_writable + m_used; }
     [[nodiscard]] std::size_t room() const { return m_size - m_used; }
     [[nodiscard]] std::size_t used() const { return m_used; }
+    /// Executable address behind the thunks.
+    [[nodiscard]] u32 thunks_end() const { return m_executable + static_cast<u32>(m_thunks_end); }
     void advance(std::size_t bytes) { m_used += bytes; }
     [[nodiscard]] bool contains(u64 executable_address) const {
         return executable_address >= m_executable && executable_address < m_executable + m_size;

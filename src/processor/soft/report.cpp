@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file The software processor's counters by name.
+/// @file What the software processor tells of itself: its counters by name, and where its code
+/// lies.
 #include "processor/soft/helper_kinds.h"
 #include "processor/soft/soft_processor.h"
 
+#include <algorithm>
 #include <fmt/format.h>
+#include <iterator>
+#include <utility>
+#include <vector>
 
 namespace gnomon::processor::soft {
 
@@ -89,6 +94,41 @@ void SoftProcessor::book_time(TimeAccount* account) {
     m_cpu->statistics.helper_time.set_period(period);
     m_cpu->statistics.access_time.set_period(period);
     m_cpu->statistics.chain_time.set_period(period);
+}
+
+void SoftProcessor::map_code(CodeMap* map) {
+    m_code_map = map;
+    if (map == nullptr) return;
+    std::vector<std::pair<u64, const char*>> routines{
+        // SAFETY: these two are told, not used.
+        {reinterpret_cast<u64>(m_thunks.run), "run"},
+        {reinterpret_cast<u64>(m_thunks.outside), "outside"},
+        {m_thunks.leave, "leave"},
+        {m_thunks.slow_access, "slow_access"},
+        {m_thunks.commit, "commit"},
+        {m_thunks.helper, "helper"},
+        {m_thunks.extended_helper, "extended_helper"},
+        {m_thunks.straddle, "straddle"},
+        {m_thunks.chain_branch, "chain_branch"},
+        {m_thunks.entry_miss, "entry_miss"},
+        {m_thunks.chain, "chain"},
+        {m_thunks.dispatch_offset, "dispatch"},
+        {m_thunks.link, "link"},
+        {m_thunks.branch, "branch"},
+        {m_thunks.host_fault, "host_fault"},
+        {m_cache->thunks_end(), "end"}};
+    std::sort(routines.begin(), routines.end());
+    for (std::size_t n = 0; n + 1 < routines.size(); ++n)
+        map->routine(routines[n].first, routines[n + 1].first - routines[n].first,
+                     routines[n].second);
+}
+
+void SoftProcessor::note_translation(u32 entry, Gva gva) {
+    if (m_code_map == nullptr) return;
+    const Block* const block = m_cache->containing(entry);
+    if (block == nullptr) return;
+    m_code_map->translated(block->entry, block->end - block->entry, gva,
+                           block->page->mode.set() == TlbSet::user);
 }
 
 gnomon::Statistics SoftProcessor::report() const {

@@ -191,7 +191,7 @@ SoftProcessor::Target SoftProcessor::translate_target(Gpa frame, Hva host, PageC
     for (bool retried = false;; retried = true) {
         const Translation t = m_translator->translate(cpu, *page, offset, bytes);
         switch (t.kind) {
-        case Translation::Kind::done: return {t.entry, page};
+        case Translation::Kind::done: note_translation(t.entry, gva); return {t.entry, page};
         case Translation::Kind::cache_full:
             VERIFY(!retried || bytes.second != nullptr);
             flush_code();

@@ -38,6 +38,7 @@ public:
     [[nodiscard]] std::string check_translations() override;
 
     void book_time(TimeAccount* account) override;
+    void map_code(CodeMap* map) override;
     [[nodiscard]] gnomon::Statistics report() const override;
 
     [[nodiscard]] const Cpu::Statistics& statistics() const { return m_cpu->statistics; }
@@ -57,6 +58,8 @@ private:
     /// The target, unless the instruction there goes beyond the limit of CS.
     [[nodiscard]] Target within_limit(Target target);
     void prepare_code_frame(Gpa frame, Hva host);
+    /// Tells m_code_map of a new translation.
+    void note_translation(u32 entry, Gva gva);
     void flush_code();
     /// Turns Cpu::pending of kind exception into an injection.
     void raise_pending();
@@ -73,6 +76,7 @@ private:
     static int on_extended_helper(Cpu* cpu, u64 r13, void* site);
 
     TimeAccount* m_time = nullptr;
+    CodeMap* m_code_map = nullptr;
     FeatureSet m_features;
     std::unique_ptr<CodeCache> m_cache;
     std::unique_ptr<TlbContexts> m_contexts;

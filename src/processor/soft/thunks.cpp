@@ -25,7 +25,7 @@ public:
         make_run();
         const u32 outside = m.here();
         make_outside();
-        m_leave_live = m.here();
+        t.leave = m_leave_live = m.here();
         if (m_keep_vectors) save_vectors();
         m_leave_saved = m.here();
         make_leave_saved();
