@@ -5,6 +5,8 @@
 #include "base/host_time.h"
 #include "base/types.h"
 
+#include <algorithm>
+
 namespace gnomon::processor::soft {
 
 /// Indices of the helpers' names (helper_kinds.h).
@@ -41,7 +43,15 @@ class SampledTime {
 public:
     /// A prime, lest the guest's own rhythm be sampled.
     static constexpr u64 usual_period = 61;
-    void set_period(u64 period) { m_period = m_left = period; }
+    void set_period(u64 period) {
+        m_period = m_left = period;
+        // What a measurement of nothing takes is not the kind's.
+        m_overhead = ~u64{0};
+        for (unsigned n = 0; n < 64; ++n) {
+            const u64 begin = read_tsc();
+            m_overhead = std::min(m_overhead, read_tsc() - begin);
+        }
+    }
     [[nodiscard]] bool occurs() {
         if (--m_left != 0) [[likely]]
             return false;
@@ -51,7 +61,7 @@ public:
     /// Books what has passed since `begin` on the TSC.
     void add_since(unsigned kind, u64 begin) {
         const u64 end = read_tsc();
-        add(kind, end > begin ? end - begin : 0);
+        add(kind, end > begin + m_overhead ? end - begin - m_overhead : 0);
     }
     void add(unsigned kind, u64 ticks) {
         m_ticks[kind] += ticks;
@@ -65,7 +75,7 @@ public:
     }
 
 private:
-    u64 m_period = ~u64{0}, m_left = ~u64{0};
+    u64 m_period = ~u64{0}, m_left = ~u64{0}, m_overhead = 0;
     u64 m_ticks[kinds] = {}, m_samples[kinds] = {};
 };
 
