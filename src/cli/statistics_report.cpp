@@ -31,8 +31,10 @@ std::string read_again(const FileDescriptor& file) {
     }
 }
 
-/// Name of the guest's RAM in /proc/self/smaps (GuestMemory::create).
+/// Names in /proc/self/smaps, of GuestMemory::create, CodeCache::create and CpuWindows::create.
 constexpr const char* guest_mapping = "memfd:gnomon-ram";
+constexpr const char* code_mapping = "memfd:gnomon-code";
+constexpr const char* tlb_mapping = "memfd:gnomon-cpu";
 
 u64 minus(u64 a, u64 b) { return a > b ? a - b : 0; }
 
@@ -68,12 +70,17 @@ void StatisticsReport::add_process(Statistics& all, const monitor::Machine& mach
     add("start_up", start_up, Unit::nanoseconds);
     add("guest_memory", guest_memory, Unit::bytes);
     const auto peak = peak_resident(read_again(m_status));
-    const auto guest = resident_of(read_again(m_smaps), guest_mapping);
+    const std::string smaps = read_again(m_smaps);
+    const auto guest = resident_of(smaps, guest_mapping);
     if (peak && guest) {
         add("peak_resident", *peak, Unit::bytes);
         add("guest_resident", *guest, Unit::bytes);
         add("peak_resident_beside_guest", minus(*peak, *guest), Unit::bytes);
     }
+    // Pages that are mapped twice count twice, as they do above.
+    if (const auto code = resident_of(smaps, code_mapping))
+        add("code_resident", *code, Unit::bytes);
+    if (const auto tlb = resident_of(smaps, tlb_mapping)) add("tlb_resident", *tlb, Unit::bytes);
     all.insert(all.begin(), std::move(process));
 
     // What the machine's thread did not book came before and behind the guest's run.

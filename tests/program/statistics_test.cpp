@@ -47,7 +47,12 @@ protected:
         EXPECT_GT(process.at("guest_resident_bytes").get<u64>(), u64{16} << 20);
         EXPECT_LT(process.at("guest_resident_bytes").get<u64>(),
                   process.at("peak_resident_bytes").get<u64>());
-        EXPECT_LT(process.at("peak_resident_beside_guest_bytes").get<u64>(), u64{256} << 20);
+        const u64 beside = process.at("peak_resident_beside_guest_bytes");
+        EXPECT_LT(beside, u64{256} << 20);
+        for (const char* const name : {"code_resident_bytes", "tlb_resident_bytes"}) {
+            EXPECT_GT(process.at(name).get<u64>(), 0U) << name;
+            EXPECT_LT(process.at(name).get<u64>(), beside) << name;
+        }
 
         // The times of the thread that runs the machine do not overlap, and make up the whole.
         const u64 booked = sum(s.at("time"));
@@ -80,6 +85,27 @@ protected:
         EXPECT_EQ(sum(s.at("tlb_misses")), s.at("processor").at("slow_accesses").at("count"));
         EXPECT_EQ(sum(s.at("leaves")), count("processor", "dispatches"));
         EXPECT_EQ(sum(s.at("shadow_flushes")), count("shadow", "invalidations_all"));
+        EXPECT_EQ(sum(s.at("shadow_root_flushes")), count("shadow", "invalidations_root"));
+        EXPECT_GT(count("shadow", "invalidations_root"), 0U);
+
+        // Translated code went on by itself, and only now and then left after all.
+        for (const char* const kind : {"dispatch", "branch", "straddle", "helper"}) {
+            EXPECT_GT(count("chains", kind), 0U) << kind;
+            EXPECT_LT(count("chains", (std::string(kind) + "_left").c_str()), count("chains", kind))
+                << kind;
+        }
+        EXPECT_GT(s.at("chains").at("branch").at("ns").get<u64>(), 0U);
+
+        // What the shadow MMU asked for has reached the processor, which may ask itself, too.
+        EXPECT_GE(count("processor", "tlb_flushes"), count("shadow", "invalidations_all"));
+        EXPECT_EQ(count("processor", "tlb_root_flushes"), count("shadow", "invalidations_root"));
+        EXPECT_EQ(count("processor", "tlb_page_flushes"), count("shadow", "invalidations_page"));
+        EXPECT_GE(count("processor", "write_revocations"), count("shadow", "write_revocations"));
+        EXPECT_GT(count("processor", "context_misses"), 0U);
+        EXPECT_GE(count("processor", "context_switches"),
+                  count("processor", "context_misses") + count("processor", "context_losses"));
+        EXPECT_GE(count("processor", "context_flushes"),
+                  count("processor", "context_misses") + count("processor", "context_losses"));
         EXPECT_EQ(count("exits", "page_fault"), count("shadow", "page_faults"));
         EXPECT_EQ(count("shadow", "fills") + count("shadow", "injected"),
                   count("shadow", "page_faults"));
@@ -106,7 +132,7 @@ TEST_F(StatisticsOfABoot, AreSound) {
         if (line.find(" kernel:ffffffff") != std::string::npos) ++blocks;
         if (line.find(" gnomon:") != std::string::npos) ++routines;
     }
-    EXPECT_EQ(routines, 8U);
+    EXPECT_EQ(routines, 15U);
     EXPECT_EQ(lines - routines, s.at("translation").at("blocks"));
     EXPECT_GT(blocks, 10'000U);
 }
