@@ -80,19 +80,19 @@ public:
         state().cr3 = root(n);
         mmu().load_root(root(n), monitor::PagingRole::of(state()));
     }
-    /// Adds a page to what the shadow tables of the active root map at `own`; nobody is told.
-    void alter_shadow_leaf() {
+    /// Makes the shadow tables map another frame at `own`; nobody is told.
+    void alter_shadow_leaf() { alter(block().shadow_root, own, page_size); }
+    void alter(u64 root, u64 address, u64 by) {
         Hva at = nullptr;
-        u64 table = block().shadow_root;
         for (unsigned level = 4; level > 0; --level) {
-            at = block().shadow_arena + table + 8 * processor::shadow_index(Gva(own), level);
+            at = block().shadow_arena + root + 8 * processor::shadow_index(Gva(address), level);
             processor::ShadowEntry entry;
             std::memcpy(&entry, at, sizeof entry);
-            table = entry.address();
+            root = entry.address();
         }
         u64 entry = 0;
         std::memcpy(&entry, at, 8);
-        entry += page_size;
+        entry += by;
         std::memcpy(at, &entry, 8);
     }
     [[nodiscard]] u64 fills() { return cpu().statistics().tlb_fills; }
@@ -337,6 +337,50 @@ TEST(Contexts, AWatchpointIsSeenUnderEveryRoot) {
     EXPECT_TRUE(there.is(Vector::db)) << there.text();
 }
 
+/// The monitor's set belongs to no context, and all that is forgotten is forgotten there too.
+TEST(Contexts, TheMonitorsSetForgetsWithThem) {
+    Recorder recorder;
+    ContextGuest g;
+    g.interpose(recorder);
+    constexpr u64 kernel_entry = place::kernel_code + 0x200;
+    ASSERT_TRUE(g.interposer().write_msr(0xc0000082, kernel_entry));
+    g.assemble(kernel_entry, [](Code& c) { c.hlt(); });
+    g.assemble(place::user_code, [](Code& c) { c.syscall(); });
+    const auto call = [&g] {
+        g.start_user();
+        ASSERT_TRUE(g.run().halted());
+        EXPECT_EQ(g.cpu().check_translations(), "");
+    };
+    constexpr u64 counters = monitor::handler_base + monitor::handler_code_size;
+    auto alter = [&g, by = page_size]() mutable {
+        g.alter(g.block().monitor_root, counters, by);
+        by = ~by + 1; // there and back
+    };
+    call();
+    alter();
+    EXPECT_NE(g.cpu().check_translations(), "");
+    g.cpu().invalidate_tlb(Gva(counters));
+    EXPECT_EQ(g.cpu().check_translations(), "");
+    alter();
+    call();
+    alter();
+    g.cpu().invalidate_tlb();
+    EXPECT_EQ(g.cpu().check_translations(), "");
+    alter();
+    call();
+
+    u64 slow = g.cpu().statistics().slow_accesses;
+    call();
+    EXPECT_EQ(g.cpu().statistics().slow_accesses, slow);
+    g.cpu().revoke_writes(Gpa(processor::monitor_frame_base + monitor::handler_code_size));
+    call();
+    EXPECT_GT(g.cpu().statistics().slow_accesses, slow);
+
+    g.block().execution_hook[0] = Gva(place::data); // a change of hooks empties the code cache
+    EXPECT_EQ(g.read(1), 1U);                       // not by way of the handler
+    call();
+}
+
 /// `check_translations` is an oracle of other tests: it must find what is wrong.
 TEST(Contexts, TheCheckFindsAWrongRightUnderAnyRoot) {
     ContextGuest g;
@@ -347,6 +391,23 @@ TEST(Contexts, TheCheckFindsAWrongRightUnderAnyRoot) {
     EXPECT_NE(g.cpu().check_translations().find("a cached right to read"), std::string::npos);
     g.cpu().invalidate_tlb();
     EXPECT_EQ(g.cpu().check_translations(), "");
+}
+
+/// Whatever is accessed, the tag of an empty entry is not that of the page where it ends.
+TEST(Tlb, EmptyEntriesAreNeverHit) {
+    using namespace processor::soft;
+    for (unsigned i = 0; i < tlb_size; ++i)
+        for (const u64 high : {u64{0}, u64{tlb_size} << page_shift, ~u64{0} << 32})
+            for (const u64 size : {1U, 8U, 32U})
+                for (const u64 offset : {u64{0}, page_size - size, page_size - 1}) {
+                    const u64 address = high + i * page_size + offset;
+                    ASSERT_EQ(tlb_index(Gva(address)), i);
+                    EXPECT_NE((address + tlb_no_tag(i) + size - 1) & ~page_offset_mask, 0U)
+                        << address << " size " << size;
+                }
+    // The end of the address space, beyond which it begins again.
+    const u64 last = ~u64{0};
+    EXPECT_NE((last + tlb_no_tag(tlb_index(Gva(last))) + 7) & ~page_offset_mask, 0U);
 }
 
 /// All windows show one Cpu, and sets of their own.
