@@ -4,6 +4,8 @@
 #include "support/guest.h"
 
 #include <gtest/gtest.h>
+#include <map>
+#include <random>
 
 namespace gnomon::test {
 namespace {
@@ -391,6 +393,55 @@ TEST(Contexts, TheCheckFindsAWrongRightUnderAnyRoot) {
     EXPECT_NE(g.cpu().check_translations().find("a cached right to read"), std::string::npos);
     g.cpu().invalidate_tlb();
     EXPECT_EQ(g.cpu().check_translations(), "");
+}
+
+/// Rights to write are found by the frame's host page, however many entries share its place.
+TEST(Tlb, RevocationsFindEveryWriterAndNoOther) {
+    using namespace processor::soft;
+    auto tlb = std::make_unique<Tlb>();
+    TlbSetState set(*tlb);
+    set.make_empty();
+    std::mt19937_64 random(1);
+    std::map<u64, u64> rights; // page -> host page
+    // Few pages and hosts, so that entries, places and frames are shared all the time.
+    const auto some_page = [&] { return (random() % 3 * tlb_size + random() % 40) * page_size; };
+    const auto some_host = [&] {
+        return (random() % 3 * tlb_size + 7 + random() % 12) * page_size;
+    };
+    for (unsigned step = 0; step < 200000; ++step) {
+        switch (random() % 8) {
+        case 0: {
+            const u64 host = some_host();
+            // SAFETY: only compared.
+            set.revoke_writes(reinterpret_cast<Hva>(host));
+            std::erase_if(rights, [host](const auto& r) { return r.second == host; });
+            break;
+        }
+        case 1: {
+            const u64 page = some_page();
+            set.forget_page(Gva(page));
+            rights.erase(page);
+            break;
+        }
+        case 2:
+            if (random() % 1000 == 0) set.forget_all(), rights.clear();
+            break;
+        default: {
+            const u64 page = some_page(), host = some_host();
+            const bool writable = random() % 2 == 0;
+            set.fill(Gva(page), reinterpret_cast<Hva>(host), writable);
+            std::erase_if(rights, [page](const auto& r) {
+                return tlb_index(Gva(r.first)) == tlb_index(Gva(page));
+            });
+            if (writable) rights[page] = host;
+        }
+        }
+        std::map<u64, u64> found;
+        for (unsigned i = 0; i < 40; ++i)
+            if (tlb->write_tag[i] != tlb_no_tag(i))
+                found[~tlb->write_tag[i] + 1] = tlb->host_page[i];
+        ASSERT_EQ(found, rights) << step;
+    }
 }
 
 /// Whatever is accessed, the tag of an empty entry is not that of the page where it ends.

@@ -2,6 +2,7 @@
 #include "processor/soft/tlb_set.h"
 
 #include <bit>
+#include <utility>
 
 namespace gnomon::processor::soft {
 
@@ -35,7 +36,7 @@ void TlbSetState::fill(Gva gva, Hva host, bool writable) {
     m_tlb->read_tag[i] = tlb_tag(gva);
     m_tlb->write_tag[i] = writable ? tlb_tag(gva) : tlb_no_tag(i);
     m_tlb->host_page[i] = reinterpret_cast<u64>(host);
-    if (writable) note_writable(m_tlb->host_page[i]);
+    if (writable) note_writer(i);
 }
 
 void TlbSetState::fill_fetch(Gva gva, u64 page_base, const u32* entries) {
@@ -51,7 +52,7 @@ void TlbSetState::forget_all() {
         clear_tags(m_tlb->read_tag, first, group_size);
         clear_tags(m_tlb->write_tag, first, group_size);
     });
-    if (m_data_groups != 0) m_writable = {};
+    if (m_data_groups != 0) m_writers = {};
     m_data_groups = 0;
     forget_fetches();
 }
@@ -70,21 +71,32 @@ void TlbSetState::forget_page(Gva gva) {
     if (m_tlb->fetch_tag[i] == tag) m_tlb->fetch_tag[i] = tlb_no_tag(i);
 }
 
+void TlbSetState::note_writer(unsigned i) {
+    const unsigned slot = writer_slot(m_tlb->host_page[i]);
+    u16& writer = m_writers[slot];
+    const bool other =
+        writer != 0 && writer != i + 1 && (writer == several || writes_to_slot(writer - 1U, slot));
+    writer = other ? several : static_cast<u16>(i + 1);
+}
+
 void TlbSetState::revoke_writes(Hva host_page) {
     const u64 host = reinterpret_cast<u64>(host_page);
-    const u64 bit = u64{1} << (filter_index(host) % 64);
-    if ((m_writable[filter_index(host) / 64] & bit) == 0) return;
-    // While all entries are looked at, the filter loses what has gone from them since.
-    m_writable = {};
-    for_each_group(m_data_groups, group_size, [this, host](unsigned first) {
-        for (unsigned i = first; i < first + group_size; ++i) {
-            if (m_tlb->write_tag[i] == tlb_no_tag(i)) continue;
-            if (m_tlb->host_page[i] == host)
-                m_tlb->write_tag[i] = tlb_no_tag(i);
-            else
-                note_writable(m_tlb->host_page[i]);
-        }
-    });
+    const unsigned slot = writer_slot(host);
+    const u16 writer = std::exchange(m_writers[slot], u16{0});
+    const auto revoke = [this, host, slot](unsigned i) {
+        if (!writes_to_slot(i, slot)) return;
+        if (m_tlb->host_page[i] == host)
+            m_tlb->write_tag[i] = tlb_no_tag(i);
+        else
+            note_writer(i);
+    };
+    if (writer == several)
+        for_each_group(m_data_groups, group_size, [&revoke](unsigned first) {
+            for (unsigned i = first; i < first + group_size; ++i)
+                revoke(i);
+        });
+    else if (writer != 0)
+        revoke(writer - 1U);
 }
 
 } // namespace gnomon::processor::soft

@@ -35,16 +35,22 @@ private:
     /// A bit each says which groups of entries, of whole cache lines, may be in use.
     static constexpr unsigned group_size = tlb_size / 64;
     static_assert(group_size % (64 / sizeof(u64)) == 0);
-    static constexpr unsigned filter_bits = 2 * tlb_size;
-    static unsigned filter_index(u64 host) { return (host >> page_shift) % filter_bits; }
-    void note_writable(u64 host) {
-        m_writable[filter_index(host) / 64] |= u64{1} << (filter_index(host) % 64);
+    static constexpr unsigned writer_slots = tlb_size;
+    static constexpr u16 several = 0xffff;
+    static_assert(tlb_size < several);
+    static unsigned writer_slot(u64 host) {
+        return static_cast<unsigned>((host >> page_shift) % writer_slots);
     }
+    [[nodiscard]] bool writes_to_slot(unsigned i, unsigned slot) const {
+        return m_tlb->write_tag[i] != tlb_no_tag(i) && writer_slot(m_tlb->host_page[i]) == slot;
+    }
+    void note_writer(unsigned i);
 
     Tlb* m_tlb;
     u64 m_data_groups = 0, m_fetch_groups = 0;
-    /// By host page: whether an entry that may write there is possible.
-    std::array<u64, filter_bits / 64> m_writable{};
+    /// By host page, so that a revocation need not look at all entries. An entry that may write to
+    /// a page is found in the page's slot: its number + 1, or `several`. 0: there is none.
+    std::array<u16, writer_slots> m_writers{};
     u16 m_fetch_mode = 0;
 };
 
