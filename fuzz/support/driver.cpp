@@ -198,7 +198,13 @@ int main(int argc, char** argv) {
         for (const int signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP})
             std::signal(signal, on_fatal_signal);
     std::signal(SIGABRT, on_fatal_signal);
-    std::signal(SIGPROF, on_tick);
+    // Where there is an alternate stack: an input's own code may run here, and its stack is what is
+    // compared.
+    struct sigaction tick {};
+    tick.sa_handler = on_tick;
+    tick.sa_flags = SA_ONSTACK | SA_RESTART;
+    sigemptyset(&tick.sa_mask);
+    ::sigaction(SIGPROF, &tick, nullptr);
     const itimerval period{{tick_seconds, 0}, {tick_seconds, 0}};
     ::setitimer(ITIMER_PROF, &period, nullptr);
     return run_all(std::span<char* const>(argv, static_cast<std::size_t>(argc)));
