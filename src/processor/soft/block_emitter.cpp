@@ -87,7 +87,13 @@ bool BlockEmitter::emit(const DecodedInstruction& d, bool flags_live) {
     case Action::jump: emit_jump(d); return false;
     case Action::jump_if: jump_if(i, branch_condition(d)); return true;
     case Action::loop: emit_loop(d); return false;
-    case Action::helper: emit_helper(i, d.disposition.helper, false); return true;
+    case Action::helper:
+        switch (emit_in_line(d)) {
+        case InLine::no: emit_helper(i, d.disposition.helper, false); return true;
+        case InLine::done: return true;
+        case InLine::block_ends: return false;
+        }
+        return true;
     case Action::extended: emit_helper(i, d.disposition.helper, true); return true;
     case Action::helper_end: emit_helper(i, d.disposition.helper, false); break;
     case Action::bit_test:
@@ -102,7 +108,8 @@ bool BlockEmitter::emit(const DecodedInstruction& d, bool flags_live) {
             const bool destination = n == 0;
             switch (ZydisRegisterGetClass(d.operands[n].reg.value)) {
             case ZYDIS_REGCLASS_SEGMENT:
-                emit_helper(i, destination ? mov_to_segment : mov_from_segment, false);
+                if (destination || !emit_segment_read(d))
+                    emit_helper(i, destination ? mov_to_segment : mov_from_segment, false);
                 return true;
             case ZYDIS_REGCLASS_CONTROL:
                 emit_helper(i, destination ? mov_to_control : mov_from_control, false);

@@ -60,6 +60,15 @@ private:
     void emit_leave(const DecodedInstruction& d);
     void emit_helper(const Instruction& i, Helper helper, bool extended);
     bool refused_by_mode(const DecodedInstruction& d);
+    // what has a helper, but is common (emit_system.cpp)
+    enum class InLine : u8 { no, done, block_ends };
+    InLine emit_in_line(const DecodedInstruction& d);
+    void pick_bits(const Xbyak::Reg64& r, u32 mask_slot);
+    bool emit_segment_read(const DecodedInstruction& d);
+    void emit_swapgs();
+    void emit_sti(const Instruction& i);
+    void emit_pushf(const Instruction& i);
+    InLine emit_clac_stac(const DecodedInstruction& d);
     // control
     void emit_call(const DecodedInstruction& d);
     void emit_return(const DecodedInstruction& d);
@@ -82,7 +91,10 @@ private:
                target.offset < static_cast<i64>(page_size);
     }
     void far_jump_to(const Target& target);
-    void indirect_jump(const BranchSite* site); ///< R13 = target RIP; nullptr: no branch, go there
+    /// R13 = target RIP; nullptr: no branch, go there.
+    void indirect_jump(const BranchSite* site) { indirect_jump(site, m_mode.set()); }
+    /// Likewise by the fetch entries of `set`, which are known to be of the mode wanted.
+    void indirect_jump(const BranchSite* site, TlbSet set);
     void leave_with_offset(i64 offset);
     // stack
     void stack_address(unsigned size) { stack_lea(Xbyak::util::r13, -static_cast<int>(size)); }

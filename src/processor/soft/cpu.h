@@ -54,6 +54,8 @@ struct Tlb {
     u64 fetch_tag[tlb_size];
     u64 fetch_code[tlb_size]; ///< entry table of the page's translations (PageCode::entries)
     u64 fetch_page[tlb_size]; ///< guest-virtual page address
+    u64 fetch_mode;           ///< mode bits that the fetch entries belong to
+    u64 reserved[7];
 };
 
 /// What a helper did.
@@ -199,6 +201,11 @@ struct Cpu {
     u64 rcx_save = 0;          ///< RCX inside a flag-preserving sequence
     u64 index_mask = u64{tlb_size - 1} << page_shift; ///< PEXT mask: address -> TLB index
     u64 page_mask = ~page_offset_mask; ///< PEXT mask: non-zero iff not within one page
+    // What emit_system.cpp clears or picks of flags, by PEXT and PDEP, which keep the host's.
+    u64 all_but_if = ~rflags::if_, all_but_df = ~rflags::df, all_but_ac = ~rflags::ac;
+    u64 arithmetic_mask = rflags::arithmetic;
+    u64 pushed_system_mask = ~(rflags::arithmetic | rflags::vm | rflags::rf);
+    u64 smap_mask = cr4::smap;
     u64 scratch0 = 0;      ///< value carried between the two accesses of PUSH [mem], CALL [mem] ...
     u64 branch_target = 0; ///< of an indirect CALL, while its return address is pushed
     u64 overwritten = 0;   ///< what the return address of a CALL to another page replaced

@@ -40,10 +40,11 @@ public:
 private:
     CpuWindows() = default;
     static constexpr u64 cpu_bytes = (sizeof(Cpu) + page_offset_mask) & ~page_offset_mask;
-    static constexpr u64 sets_bytes = keyed_set_count * sizeof(Tlb);
+    static constexpr u64 sets_bytes =
+        (keyed_set_count * sizeof(Tlb) + page_offset_mask) & ~page_offset_mask;
     static constexpr u64 stride = cpu_bytes + sets_bytes + 2 * mapping_guard_size;
     static_assert(sizeof(Cpu) % alignof(Cpu) == 0 && alignof(Cpu) <= page_size);
-    static_assert(sizeof(Tlb) % page_size == 0);
+    static_assert(sizeof(Tlb) % alignof(Cpu) == 0);
 
     struct DestroyInPlace {
         void operator()(Cpu* cpu) const { cpu->~Cpu(); }

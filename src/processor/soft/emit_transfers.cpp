@@ -60,7 +60,7 @@ void BlockEmitter::jump_if(const Instruction& i, u8 condition) {
 /// Jumps to R13 = RIP, keeping the flags, by way of the fetch TLB and the page's entry table. What
 /// misses there leaves: whether the branch may go to its target is looked at only then, since what
 /// the TLB holds has been looked at.
-void BlockEmitter::indirect_jump(const BranchSite* site) {
+void BlockEmitter::indirect_jump(const BranchSite* site, TlbSet set) {
     const bool single = m_mode.has(Mode::single);
     const auto leave = [&] {
         if (site == nullptr) {
@@ -74,7 +74,6 @@ void BlockEmitter::indirect_jump(const BranchSite* site) {
         leave();
         return;
     }
-    const TlbSet set = m_mode.set();
     const u32 tag = tlb_offset(set, offsetof(Tlb, fetch_tag));
     tlb_index(h::r14, h::r13);
     m.store(GNOMON_CPU(rcx_save), h::rcx);

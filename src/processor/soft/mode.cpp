@@ -36,6 +36,8 @@ Mode Mode::of(const Cpu& cpu) {
         if (cs.base != 0 || cs.limit != 0xffffffff) bits |= single;
     }
     if (alignment_checked(cpu)) bits |= checked | checked_fs | checked_gs;
+    // Blocks for a supervisor's set are then CPL 0's: levels 1 and 2 see each instruction's checks.
+    if (s.cpl() == 1 || s.cpl() == 2) bits |= single;
     const bool ts = (s.cr0 & cr0::ts) != 0, em = (s.cr0 & cr0::em) != 0;
     if (ts) bits |= task_switched;
     if (!ts && !em) bits |= fpu;

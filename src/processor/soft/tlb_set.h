@@ -23,12 +23,12 @@ public:
     void revoke_writes(Hva host_page);
     /// All fetch entries are of one mode: forgets those of another. @return whether it was another.
     bool set_fetch_mode(u16 mode) {
-        if (mode == m_fetch_mode) return false;
+        if (mode == m_tlb->fetch_mode) return false;
         forget_fetches();
-        m_fetch_mode = mode;
+        m_tlb->fetch_mode = mode;
         return true;
     }
-    [[nodiscard]] u16 fetch_mode() const { return m_fetch_mode; }
+    [[nodiscard]] u16 fetch_mode() const { return static_cast<u16>(m_tlb->fetch_mode); }
     [[nodiscard]] const Tlb& tlb() const { return *m_tlb; }
 
 private:
@@ -51,7 +51,6 @@ private:
     /// By host page, so that a revocation need not look at all entries. An entry that may write to
     /// a page is found in the page's slot: its number + 1, or `several`. 0: there is none.
     std::array<u16, writer_slots> m_writers{};
-    u16 m_fetch_mode = 0;
 };
 
 } // namespace gnomon::processor::soft
