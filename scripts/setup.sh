@@ -20,8 +20,9 @@ demo_packages=(apt dpkg ca-certificates)
 # strace is the oracle of the trace's own tests; the benchmark's driver and its tests are in Python.
 test_packages=("${demo_packages[@]}" strace python3)
 fuzz_packages=(clang)
-# What bench/run.sh compares with, and the guests' Debian.
-bench_packages=(qemu-system-x86 mmdebstrap python3 util-linux)
+# What bench/run.sh compares with, and the guests' Debian. The benchmarks of the processor (bench/processor) are built
+# only where libbenchmark-dev is.
+bench_packages=(qemu-system-x86 mmdebstrap python3 util-linux libbenchmark-dev)
 # Nice to have: installed along with missing test packages, never asked for. The style check does without them.
 optional_test_packages=(clang-format shellcheck)
 

@@ -16,6 +16,7 @@
 #include <array>
 #include <memory>
 #include <optional>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -110,6 +111,10 @@ public:
     /// Executable address behind the thunks.
     [[nodiscard]] u32 thunks_end() const { return m_executable + static_cast<u32>(m_thunks_end); }
     void advance(std::size_t bytes) { m_used += bytes; }
+    /// What has been assembled behind the thunks.
+    [[nodiscard]] std::span<const u8> translations() const {
+        return {m_writable + m_thunks_end, m_used - m_thunks_end};
+    }
     [[nodiscard]] bool contains(u64 executable_address) const {
         return executable_address >= m_executable && executable_address < m_executable + m_size;
     }
