@@ -36,4 +36,10 @@ AccessKind access_kind(const Cpu& cpu, Gva address, const AccessSite& site, int 
     return site.write ? AccessKind::write_fill : AccessKind::read_fill;
 }
 
+AccessKind access_kind(const Cpu& cpu, const GroupSite& site, int result) {
+    if (static_cast<Leave>(result) == Leave::fault) return AccessKind::page_fault;
+    return result == 0 && cpu.next_host == site.cont ? AccessKind::group_fill
+                                                     : AccessKind::group_singly;
+}
+
 } // namespace gnomon::processor::soft

@@ -11,5 +11,7 @@ namespace gnomon::processor::soft {
 /// the Cpu.
 [[nodiscard]] AccessKind access_kind(const Cpu& cpu, Gva address, const AccessSite& site,
                                      int result);
+/// Likewise behind resolve_group.
+[[nodiscard]] AccessKind access_kind(const Cpu& cpu, const GroupSite& site, int result);
 
 } // namespace gnomon::processor::soft

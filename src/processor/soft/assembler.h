@@ -76,6 +76,14 @@ public:
         db(0xe3), db(0);
         return here();
     }
+    /// A jump if RCX = 0, whose rel32 is set later, for what seldom happens: if it does not, no
+    /// branch is taken, so none enters the history that the host predicts by. The rel8 of JRCXZ
+    /// leads into the middle of a NOP: its last five bytes, from the SIB byte on, are a JMP.
+    [[nodiscard]] u32 jump_if_rcx_zero_later() {
+        db(0xe3), db(3);
+        db(0x0f), db(0x1f), db(0x84);
+        return jump_later();
+    }
     void bind(u32 after_jump) { patch(m_cache, after_jump, here()); }
     void bind_short(u32 after_jump) {
         VERIFY(here() - after_jump < 128);
@@ -83,8 +91,7 @@ public:
     }
     /// Points the rel32 that ends at `after_jump` at `target`.
     static void patch(CodeCache& cache, u32 after_jump, u32 target) {
-        const u32 relative = target - after_jump;
-        std::memcpy(cache.writable(after_jump) - 4, &relative, sizeof relative);
+        cache.patch(after_jump, target);
     }
 
     CodeCache& cache() { return m_cache; }
@@ -106,6 +113,7 @@ struct Thunks {
     u32 helper = 0;
     u32 extended_helper = 0;
     u32 straddle = 0;        ///< R14 = StraddleSite whose second page the fetch TLB does not show
+    u32 group = 0;           ///< R13 = address of the group's first byte, R14 = GroupSite
     u32 link = 0;            ///< leaves with Leave::link; R13 = page offset of the target
     u32 branch = 0;          ///< leaves with Leave::branch; R13 = RIP, R14 = BranchSite
     u32 dispatch = 0;        ///< leaves with Leave::dispatch; R13 = RIP

@@ -5,6 +5,7 @@
 #include "base/verify.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace gnomon::processor::soft {
 
@@ -15,12 +16,11 @@ void BlockEmitter::begin_block(u16 offset, bool flags_live) {
     m_entry = m.here();
     m_poll_flags_kept = flags_live;
     if (flags_live) {
-        m.store(GNOMON_CPU(rcx_save), h::rcx);
+        m.mov(h::r14, h::rcx);
         m.load(h::rcx, GNOMON_CPU(poll));
-        const u32 quiet = m.jrcxz_later();
-        m_poll_jump = m.jump_later();
-        m.bind_short(quiet);
-        m.load(h::rcx, GNOMON_CPU(rcx_save));
+        m.lea(h::rcx, m.ptr[h::rcx - 1]);
+        m_poll_jump = m.jump_if_rcx_zero_later();
+        m.mov(h::rcx, h::r14);
     } else {
         m.db(0x65), m.cmp(m.dword[Xbyak::RegExp(std::size_t{GNOMON_CPU(poll)})], 0);
         m_poll_jump = m.jump_if_later(Assembler::nz);
@@ -77,7 +77,7 @@ bool BlockEmitter::emit(const DecodedInstruction& d, bool flags_live) {
     switch (d.disposition.action) {
     case Action::refuse: emit_helper(i, raise_ud, false); break;
     case Action::pass: emit_pass(d); return true;
-    case Action::nothing: return true;
+    case Action::nothing: m_group_in_r14 = m_group_before; return true;
     case Action::lea: emit_lea(d); return true;
     case Action::push: emit_push(d); return true;
     case Action::pop: emit_pop(d); return true;
@@ -85,7 +85,10 @@ bool BlockEmitter::emit(const DecodedInstruction& d, bool flags_live) {
     case Action::call: emit_call(d); return false;
     case Action::ret: emit_return(d); return false;
     case Action::jump: emit_jump(d); return false;
-    case Action::jump_if: jump_if(i, branch_condition(d)); return true;
+    case Action::jump_if:
+        jump_if(i, branch_condition(d));
+        m_group_in_r14 = m_group_before;
+        return true;
     case Action::loop: emit_loop(d); return false;
     case Action::helper:
         switch (emit_in_line(d)) {
@@ -250,12 +253,20 @@ void BlockEmitter::emit_address(const Instruction& i, bool with_segment, i64 ext
 
 void BlockEmitter::tlb_index(const Xbyak::Reg64& to, const Xbyak::Reg64& from) {
     if (m_bmi2) {
-        m.db(0x65), m.pext(to, from, m.ptr[Xbyak::RegExp(std::size_t{GNOMON_CPU(index_mask)})]);
+        extract(to, from, GNOMON_CPU(index_mask));
     } else {
         m.mov(to, from);
         m.shr(to, page_shift);
         m.and_(to.cvt32(), tlb_size - 1);
     }
+}
+
+/// A jump, to be bound, unless RCX is an offset in a page. RCX is lost; the flags are kept.
+u32 BlockEmitter::jump_unless_in_page() {
+    extract(h::rcx, h::rcx, GNOMON_CPU(page_mask)); // 0 if it is, else less than 1 << 52
+    m.lea(h::rcx, m.ptr[h::rcx - 1]);
+    extract(h::rcx, h::rcx, GNOMON_CPU(sign_mask)); // 1 if it is, else 0
+    return m.jump_if_rcx_zero_later();
 }
 
 /// Whether an access by way of `segment` could fail for the segment's or the alignment's sake.
@@ -291,39 +302,93 @@ AccessSite& BlockEmitter::begin_access(const Instruction& i, unsigned size, bool
     }
     const u32 tag =
         tlb_offset(site.set, write ? offsetof(Tlb, write_tag) : offsetof(Tlb, read_tag));
-    const u32 host = tlb_offset(site.set, offsetof(Tlb, host_page));
-    u32 miss = 0;
-    if (m_flags_live && m_bmi2) {
-        tlb_index(h::r14, h::r13);
-        m.store(GNOMON_CPU(rcx_save), h::rcx);
-        m.load_indexed(h::rcx, tag, h::r14);
-        m.lea(h::r13, m.ptr[h::r13 + h::rcx]);
-        m.lea(h::rcx, m.ptr[h::r13 + static_cast<int>(size - 1)]);
-        m.db(0x65),
-            m.pext(h::rcx, h::rcx, m.ptr[Xbyak::RegExp(std::size_t{GNOMON_CPU(page_mask)})]);
-        const u32 hit = m.jrcxz_later();
-        miss = m.jump_later();
-        m.bind_short(hit);
-        m.load(h::rcx, GNOMON_CPU(rcx_save));
-        m.load_indexed(h::r14, host, h::r14);
-    } else {
-        if (m_flags_live) {
-            m.pushfq();
-            m.db(0x65), m.pop(m.qword[Xbyak::RegExp(std::size_t{GNOMON_CPU(scratch_flags)})]);
-        }
-        tlb_index(h::r14, h::r13);
-        m.db(0x65), m.add(h::r13, m.ptr[h::r14 * 8 + std::size_t{tag}]);
-        m.cmp(h::r13, static_cast<u32>(page_size - size));
-        miss = m.jump_if_later(Assembler::a);
-        m.load_indexed(h::r14, host, h::r14);
-        if (m_flags_live) {
-            m.db(0x65), m.push(m.qword[Xbyak::RegExp(std::size_t{GNOMON_CPU(scratch_flags)})]);
-            m.popfq();
-        }
-    }
-    m_slow_paths.push_back({&site, miss, tag, m_flags_live});
+    const u32 miss = look_up(size, tag);
+    m_slow_paths.push_back({&site, nullptr, miss, tag, m_flags_live});
     site.cont = m.here();
     return site;
+}
+
+/// From R13 = linear address to R13 = page offset, R14 = host page if the page of the `size` bytes
+/// has the tag; else takes the jump that is returned.
+u32 BlockEmitter::look_up(unsigned size, u32 tag) {
+    const u32 host = tlb_offset(m_mode.set(), offsetof(Tlb, host_page));
+    u32 miss = 0;
+    if (m_flags_live && m_bmi2) {
+        // RCX stays in a register: by way of memory it would wait for each store in turn.
+        m.mov(h::r14, h::rcx);
+        tlb_index(h::rcx, h::r13);
+        m.load_indexed(h::rcx, tag, h::rcx);
+        m.lea(h::rcx, m.ptr[h::r13 + h::rcx + static_cast<int>(size - 1)]);
+        miss = jump_unless_in_page();
+        m.mov(h::rcx, h::r14);
+        tlb_index(h::r14, h::r13);
+        extract(h::r13, h::r13, GNOMON_CPU(offset_mask));
+        m.load_indexed(h::r14, host, h::r14);
+        return miss;
+    }
+    if (m_flags_live) {
+        m.pushfq();
+        m.db(0x65), m.pop(m.qword[Xbyak::RegExp(std::size_t{GNOMON_CPU(scratch_flags)})]);
+    }
+    tlb_index(h::r14, h::r13);
+    m.db(0x65), m.add(h::r13, m.ptr[h::r14 * 8 + std::size_t{tag}]);
+    m.cmp(h::r13, static_cast<u32>(page_size - size));
+    miss = m.jump_if_later(Assembler::a);
+    m.load_indexed(h::r14, host, h::r14);
+    if (m_flags_live) {
+        m.db(0x65), m.push(m.qword[Xbyak::RegExp(std::size_t{GNOMON_CPU(scratch_flags)})]);
+        m.popfq();
+    }
+    return miss;
+}
+
+// ---------------------------------------------------------------- access groups
+
+void BlockEmitter::begin_instruction(const Instruction& i, const AccessPlan& plan, unsigned n,
+                                     bool flags_live) {
+    m_flags_live = flags_live;
+    for (unsigned g = 0; g < plan.groups.size(); ++g)
+        if (plan.groups[g].probe == n) begin_group(i, plan.groups[g], g);
+    m_memory_access = plan.memory[n];
+    m_stack_access = plan.stack[n];
+    m_group_before = std::exchange(m_group_in_r14, GroupedAccess::no_group);
+}
+
+/// Nothing between here and the group's last access can take its right away: rights are revoked by
+/// C++ alone, and of that only what accesses by themselves call (resolve_access) runs in between,
+/// which revokes none and leaves the block when it drops translations.
+void BlockEmitter::begin_group(const Instruction& i, const AccessGroup& group, unsigned number) {
+    GroupSite& site = *m_cache.allocate<GroupSite>();
+    site.page = &m_page;
+    site.page_offset = i.page_offset;
+    site.length = i.length;
+    site.size = group.size;
+    site.write = group.write;
+    site.first_displacement = group.first_displacement;
+    site.first_size = group.first_size;
+    site.first_write = group.first_write;
+    Instruction place;
+    place.address_size = 8;
+    place.base = group.base;
+    place.index = group.index;
+    place.scale = group.scale;
+    place.segment = group.segment;
+    place.displacement = group.displacement;
+    emit_address(place, true);
+    const u32 tag =
+        tlb_offset(m_mode.set(), group.write ? offsetof(Tlb, write_tag) : offsetof(Tlb, read_tag));
+    const u32 miss = look_up(group.size, tag);
+    m_slow_paths.push_back({nullptr, &site, miss, tag, m_flags_live});
+    site.cont = m.here();
+    m.lea(h::r14, m.ptr[h::r14 + h::r13]);
+    m.store(GNOMON_CPU(group_host) + 8 * number, h::r14);
+    m_group_in_r14 = static_cast<u8>(number);
+}
+
+int BlockEmitter::load_group(const GroupedAccess& access) {
+    if (m_group_before != access.group) m.load(h::r14, GNOMON_CPU(group_host) + 8U * access.group);
+    m_group_in_r14 = access.group;
+    return access.displacement;
 }
 
 // ---------------------------------------------------------------- helpers
@@ -378,21 +443,25 @@ Block BlockEmitter::finish(u16 guest_length) {
         m.jump_to(m_thunks.link);
     }
     m.bind(m_poll_jump);
-    if (m_poll_flags_kept) m.load(h::rcx, GNOMON_CPU(rcx_save));
+    if (m_poll_flags_kept) m.mov(h::rcx, h::r14);
     leave_with_offset(m_block_offset);
     for (const SlowPath& slow : m_slow_paths) {
         m.bind(slow.jump);
         if (slow.flags_kept && m_bmi2) {
-            m.load_indexed(h::rcx, slow.tag_offset, h::r14);
-            m.not_(h::rcx); // -tag - 1, without touching the flags
-            m.lea(h::r13, m.ptr[h::r13 + h::rcx + 1]);
-            m.load(h::rcx, GNOMON_CPU(rcx_save));
+            m.mov(h::rcx, h::r14);
         } else {
             m.db(0x65), m.sub(h::r13, m.ptr[h::r14 * 8 + std::size_t{slow.tag_offset}]);
             if (slow.flags_kept) {
                 m.db(0x65), m.push(m.qword[Xbyak::RegExp(std::size_t{GNOMON_CPU(scratch_flags)})]);
                 m.popfq();
             }
+        }
+        if (slow.group != nullptr) {
+            slow.group->jump = m.jump_later(); // to what is behind it, as long as
+            m.bind(slow.group->jump);          // there is no translation without groups
+            m.mov(h::r14, reinterpret_cast<std::uintptr_t>(slow.group));
+            m.jump_to(m_thunks.group);
+            continue;
         }
         m.mov(h::r14, reinterpret_cast<std::uintptr_t>(slow.site));
         m.jump_to(m_thunks.slow_access);

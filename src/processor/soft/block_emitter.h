@@ -2,7 +2,7 @@
 /// @file Emission of one block: guest instructions in, host code out.
 #pragma once
 
-#include "processor/soft/decoder.h"
+#include "processor/soft/access_groups.h"
 #include "processor/soft/reencoder.h"
 #include "processor/soft/sites.h"
 
@@ -23,6 +23,9 @@ public:
     /// The check that the page behind this one is `second`, before the plain entry of a block whose
     /// instruction goes on there.
     void emit_straddle_check(const PageCode& second);
+    /// What comes before instruction number `n`: look-ups of the groups that begin there.
+    void begin_instruction(const Instruction& i, const AccessPlan& plan, unsigned n,
+                           bool flags_live);
     /// One instruction; `flags_live`: its fast paths must keep the arithmetic flags. Returns false
     /// if the block ends with it.
     [[nodiscard]] bool emit(const DecodedInstruction& d, bool flags_live);
@@ -45,13 +48,22 @@ private:
     void emit_address(const Instruction& i, bool with_segment, i64 extra = 0);
     AccessSite& begin_access(const Instruction& i, unsigned size, bool read, bool write,
                              unsigned segment);
+    [[nodiscard]] u32 look_up(unsigned size, u32 tag);
+    void begin_group(const Instruction& i, const AccessGroup& group, unsigned number);
+    /// R14 + the displacement is where a grouped access goes.
+    int load_group(const GroupedAccess& access);
     [[nodiscard]] bool is_checked(unsigned segment, bool write) const;
     void end_access(AccessSite& site) { site.after = m.here(); }
     void add_segment_base(unsigned segment);
+    /// `to` = the bits of `from` that the mask behind GS selects.
+    void extract(const Xbyak::Reg64& to, const Xbyak::Reg64& from, u32 mask) {
+        m.db(0x65), m.pext(to, from, m.ptr[Xbyak::RegExp(std::size_t{mask})]);
+    }
+    [[nodiscard]] u32 jump_unless_in_page();
     void tlb_index(const Xbyak::Reg64& to, const Xbyak::Reg64& from);
     // operations
     void emit_pass(const DecodedInstruction& d);
-    void operate(const DecodedInstruction& d, HostMemory memory);
+    void operate(const DecodedInstruction& d, HostMemory memory, int displacement = 0);
     void zero_first_vectors(bool all);
     void emit_lea(const DecodedInstruction& d);
     void emit_moffs(const DecodedInstruction& d);
@@ -84,6 +96,7 @@ private:
     };
     [[nodiscard]] Target branch_target(const Instruction& i);
     void branch_to(const Target& target, bool polled = false);
+    void finish_call(const Target& target, const BranchSite* branch, bool direct, bool polled);
     BranchSite& branch_site(const Instruction& i);
     /// Whether a place can be reached by a jump to its block.
     [[nodiscard]] bool is_near(const Target& target) const {
@@ -105,7 +118,8 @@ private:
     void store_guest(unsigned guest, unsigned size, const Xbyak::Reg64& from);
 
     struct SlowPath {
-        AccessSite* site;
+        AccessSite* site; ///< of a single access, or
+        GroupSite* group; ///< of a group
         u32 jump;
         u32 tag_offset;
         bool flags_kept;
@@ -123,6 +137,9 @@ private:
     Mode m_mode;
     bool m_bmi2;
     bool m_flags_live = true;
+    GroupedAccess m_memory_access, m_stack_access; ///< of the current instruction
+    u8 m_group_in_r14 = GroupedAccess::no_group;   ///< its host address is there
+    u8 m_group_before = GroupedAccess::no_group;   ///< likewise, before the current instruction
     u16 m_block_offset = 0;
     u32 m_entry = 0, m_plain_entry = 0;
     u32 m_poll_jump = 0;

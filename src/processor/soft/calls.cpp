@@ -50,6 +50,15 @@ int on_slow_access(Cpu* cpu, u64 r13, void* site_pointer) {
     return result;
 }
 
+int on_group(Cpu* cpu, u64 r13, void* site_pointer) {
+    const LiveVectors live(*cpu);
+    auto& site = *static_cast<GroupSite*>(site_pointer);
+    const SampledScope sampled(cpu->statistics.access_time, 0);
+    const int result = resolve_group(*cpu, Gva(r13), site);
+    cpu->statistics.count(access_kind(*cpu, site, result));
+    return result;
+}
+
 int on_commit(Cpu* cpu, u64, void* site) {
     const LiveVectors live(*cpu);
     return commit_access(*cpu, *static_cast<AccessSite*>(site));

@@ -19,6 +19,7 @@ int on_helper(Cpu* cpu, u64 r13, void* site);   ///< `site`: HelperSite
 int on_dispatch(Cpu* cpu, u64 r13, void* site); ///< R13 = RIP; goes on there if nothing waits
 int on_branch(Cpu* cpu, u64 r13, void* site);   ///< likewise; `site`: BranchSite
 int on_straddle(Cpu* cpu, u64 r13, void* site); ///< `site`: StraddleSite
+int on_group(Cpu* cpu, u64 r13, void* site);    ///< R13 = address, `site`: GroupSite
 
 /// Whether they are: sanitizers' builds, for one, are not.
 [[nodiscard]] bool calls_keep_vectors();

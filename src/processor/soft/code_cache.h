@@ -14,6 +14,7 @@
 #include "processor/soft/mode.h"
 
 #include <array>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <span>
@@ -104,6 +105,11 @@ public:
     }
     [[nodiscard]] u32 executable(const u8* writable_address) const {
         return m_executable + static_cast<u32>(writable_address - m_writable);
+    }
+    /// Points the rel32 of a jump, which ends at `after_jump`, at `target`.
+    void patch(u32 after_jump, u32 target) {
+        const u32 relative = target - after_jump;
+        std::memcpy(writable(after_jump) - 4, &relative, sizeof relative);
     }
     [[nodiscard]] u8* frontier() { return m_writable + m_used; }
     [[nodiscard]] std::size_t room() const { return m_size - m_used; }

@@ -18,6 +18,7 @@ namespace gnomon::processor::soft {
 
 class CodeCache;
 class TlbContexts;
+class Translator;
 
 /// The four sets of cached translations; a block's mode names the set it uses. All but the
 /// monitor's exist once for each shadow root that has a context (tlb_contexts.h).
@@ -58,6 +59,9 @@ struct Tlb {
     u64 reserved[7];
 };
 
+/// Access groups that a block can have (access_groups.h).
+inline constexpr unsigned access_group_count = 8;
+
 /// What a helper did.
 enum class HelperResult : u32 {
     next,     ///< go on after the instruction; RIP is not looked at
@@ -89,8 +93,8 @@ enum class AccessMode : u8 {
 struct Cpu {
     ControlBlock cb;
 
-    u64 poll =
-        0; ///< not zero: leave at the next polled block entry. Written by `kick` with atomic stores
+    u64 poll = 0;      ///< 1, else 0: leave at the next polled block entry. Written by `kick` with
+                       ///< atomic stores
     u64 page_base = 0; ///< guest-virtual address of the page whose code runs
     Pending pending;
     Exit exit;
@@ -191,6 +195,7 @@ struct Cpu {
     CodeCache* code_cache = nullptr;
     TlbContexts* tlb_contexts = nullptr;
     Tlb* context = nullptr; ///< the sets that translated code sees, keyed_set_count of them
+    Translator* translator = nullptr;
     u32 commit_thunk = 0;
     Cpu* self = this;
     /// Calls a function that may use any register, with the guest's vector registers saved around
@@ -200,13 +205,16 @@ struct Cpu {
     u64 host_flags = 2;        ///< the guest's arithmetic flags while C++ runs, as PUSHFQ left them
     u64 rcx_save = 0;          ///< RCX inside a flag-preserving sequence
     u64 index_mask = u64{tlb_size - 1} << page_shift; ///< PEXT mask: address -> TLB index
-    u64 page_mask = ~page_offset_mask; ///< PEXT mask: non-zero iff not within one page
+    u64 page_mask = ~page_offset_mask;  ///< PEXT mask: non-zero iff not within one page
+    u64 offset_mask = page_offset_mask; ///< PEXT mask: offset in the page
+    u64 sign_mask = u64{1} << 63;       ///< PEXT mask: 1 for negative numbers, else 0
     // What emit_system.cpp clears or picks of flags, by PEXT and PDEP, which keep the host's.
     u64 all_but_if = ~rflags::if_, all_but_df = ~rflags::df, all_but_ac = ~rflags::ac;
     u64 arithmetic_mask = rflags::arithmetic;
     u64 pushed_system_mask = ~(rflags::arithmetic | rflags::vm | rflags::rf);
     u64 smap_mask = cr4::smap;
-    u64 scratch0 = 0;      ///< value carried between the two accesses of PUSH [mem], CALL [mem] ...
+    u64 scratch0 = 0; ///< value carried between the two accesses of PUSH [mem], CALL [mem] ...
+    u64 group_host[access_group_count] = {}; ///< host address of each access group of the block
     u64 branch_target = 0; ///< of an indirect CALL, while its return address is pushed
     u64 overwritten = 0;   ///< what the return address of a CALL to another page replaced
     u64 scratch_flags = 2; ///< flags inside a flag-preserving sequence on hosts without PEXT

@@ -50,11 +50,11 @@ void BlockEmitter::emit_pass(const DecodedInstruction& d) {
         operate(d, HostMemory::none);
         return;
     }
-    // CLFLUSH names a line by any byte of it, and touches no other line.
-    const bool line = d.z.mnemonic == ZYDIS_MNEMONIC_CLFLUSH ||
-                      d.z.mnemonic == ZYDIS_MNEMONIC_CLFLUSHOPT ||
-                      d.z.mnemonic == ZYDIS_MNEMONIC_CLWB;
-    const unsigned size = line ? 1 : std::clamp<unsigned>(memory->size / 8U, 1, 64);
+    if (m_memory_access.is_grouped()) {
+        operate(d, HostMemory::address, load_group(m_memory_access));
+        return;
+    }
+    const unsigned size = access_size(d, *memory);
     emit_address(d.compact, true);
     AccessSite& site = begin_access(d.compact, size, reads(*memory) || !writes(*memory),
                                     writes(*memory), d.compact.segment);
@@ -75,7 +75,8 @@ void BlockEmitter::zero_first_vectors(bool all) {
 }
 
 /// Emits the instruction itself, on host registers.
-void BlockEmitter::operate(const DecodedInstruction& d, HostMemory memory) {
+void BlockEmitter::operate(const DecodedInstruction& d, HostMemory memory, int displacement) {
+    if (memory == HostMemory::none) m_group_in_r14 = m_group_before;
     if (!d.compact.code64 &&
         (d.z.mnemonic == ZYDIS_MNEMONIC_VZEROALL || d.z.mnemonic == ZYDIS_MNEMONIC_VZEROUPPER)) {
         zero_first_vectors(d.z.mnemonic == ZYDIS_MNEMONIC_VZEROALL);
@@ -193,7 +194,10 @@ void BlockEmitter::operate(const DecodedInstruction& d, HostMemory memory) {
             registers.*high_byte_field = 13;
         }
     }
-    reencode(m, d, registers, memory);
+    // A scratch register that is given to a guest register holds no group any more.
+    if (registers.reg == 14 || registers.rm == 14 || registers.vvvv == 14)
+        m_group_in_r14 = GroupedAccess::no_group;
+    reencode(m, d, registers, memory, displacement);
     if (swapped != none) m.db(0x86), m.db(0xc4 | swapped << 3 | swapped);
     for (unsigned n = 0; n < high_count; ++n)
         if (high[n].write)
@@ -218,6 +222,7 @@ void BlockEmitter::emit_lea(const DecodedInstruction& d) {
             m.lea(host_reg(i.reg), m.ptr[e]);
         else
             m.lea(host_reg(i.reg).cvt32(), m.ptr[e]);
+        m_group_in_r14 = m_group_before;
         return;
     }
     emit_address(i, false);
@@ -278,6 +283,20 @@ void BlockEmitter::emit_push(const DecodedInstruction& d) {
         emit_helper(i, push_segment, false);
         return;
     }
+    if (m_stack_access.is_grouped()) {
+        const int at = load_group(m_stack_access);
+        if (o.type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+            m.mov(m.qword[h::r14 + at], i.immediate); // sign-extended from 32 bits
+        } else if (const unsigned guest = gpr_number(o.reg.value);
+                   host_number(guest) == in_memory) {
+            m.load(h::r13, gpr_slot(guest));
+            m.mov(m.ptr[h::r14 + at], h::r13);
+        } else {
+            m.mov(m.ptr[h::r14 + at], host_reg(guest));
+        }
+        stack_lea(h::r15, -8);
+        return;
+    }
     const bool from_memory = o.type == ZYDIS_OPERAND_TYPE_MEMORY;
     if (from_memory) {
         emit_address(i, true);
@@ -327,6 +346,18 @@ void BlockEmitter::emit_pop(const DecodedInstruction& d) {
                : size == 4 ? Xbyak::Reg(r.cvt32())
                            : Xbyak::Reg(r.cvt16());
     };
+    if (m_stack_access.is_grouped()) {
+        const int at = load_group(m_stack_access);
+        stack_lea(h::r15, 8);
+        const unsigned guest = gpr_number(o.reg.value);
+        if (host_number(guest) == in_memory) {
+            m.mov(h::r13, m.ptr[h::r14 + at]);
+            m.store(gpr_slot(guest), h::r13);
+        } else {
+            m.mov(host_reg(guest), m.ptr[h::r14 + at]);
+        }
+        return;
+    }
     stack_lea(h::r13, 0);
     if (!m_mode.has(Mode::flat)) add_segment_base(seg_ss);
     AccessSite& site = begin_access(i, size, true, false, seg_ss);
@@ -352,6 +383,12 @@ void BlockEmitter::emit_pop(const DecodedInstruction& d) {
 void BlockEmitter::emit_leave(const DecodedInstruction& d) {
     const Instruction& i = d.compact;
     const unsigned size = i.operand_size;
+    if (m_stack_access.is_grouped()) {
+        const int at = load_group(m_stack_access);
+        stack_lea(h::r15, 8, h::rbp);
+        m.mov(h::rbp, m.ptr[h::r14 + at]);
+        return;
+    }
     stack_lea(h::r13, 0, h::rbp);
     if (!m_mode.has(Mode::flat)) add_segment_base(seg_ss);
     AccessSite& site = begin_access(i, size, true, false, seg_ss);

@@ -99,6 +99,11 @@ void BlockEmitter::branch_target_to_r13(const DecodedInstruction& d) {
     const Instruction& i = d.compact;
     const ZydisDecodedOperand& o = d.operands[0];
     const unsigned size = o.size / 8U;
+    if (o.type == ZYDIS_OPERAND_TYPE_MEMORY && m_memory_access.is_grouped()) {
+        const int at = load_group(m_memory_access);
+        m.mov(h::r13, m.ptr[h::r14 + at]);
+        return;
+    }
     if (o.type == ZYDIS_OPERAND_TYPE_MEMORY) {
         emit_address(i, true);
         AccessSite& site = begin_access(i, size, true, false, i.segment);
@@ -156,6 +161,21 @@ void BlockEmitter::emit_call(const DecodedInstruction& d) {
     if (!direct) {
         branch_target_to_r13(d);
         m.store(GNOMON_CPU(branch_target), h::r13);
+        m_group_before = m_group_in_r14;
+    }
+    if (m_stack_access.is_grouped()) {
+        const int at = load_group(m_stack_access);
+        if (branch != nullptr) {
+            m.mov(h::r13, m.ptr[h::r14 + at]);
+            m.store(GNOMON_CPU(overwritten), h::r13);
+        }
+        m.load(h::r13, GNOMON_CPU(page_base));
+        m.lea(h::r13, m.ptr[h::r13 + static_cast<int>(next)]);
+        m.mov(m.ptr[h::r14 + at], h::r13);
+        stack_lea(h::r15, -8);
+        // Only a chance to look at what is pending is left out: loops have others.
+        finish_call(target, branch, direct, false);
+        return;
     }
     const auto sized = [size](const Xbyak::Reg64& r) {
         return size == 8   ? Xbyak::Reg(r)
@@ -177,9 +197,14 @@ void BlockEmitter::emit_call(const DecodedInstruction& d) {
     m.mov(m.ptr[h::r14], sized(h::r13));
     stack_lea(h::r15, -static_cast<int>(size));
     end_access(site);
+    finish_call(target, branch, direct, true); // the push may have left an exit, or changed code
+}
+
+/// What follows the push of a near CALL: the branch.
+void BlockEmitter::finish_call(const Target& target, const BranchSite* branch, bool direct,
+                               bool polled) {
     if (direct) {
-        // Polled: the push may have left an exit to take, or have changed code.
-        branch_to(target, true);
+        branch_to(target, polled);
         return;
     }
     m.load(h::r13, GNOMON_CPU(branch_target));
@@ -195,17 +220,23 @@ void BlockEmitter::emit_return(const DecodedInstruction& d) {
         return;
     }
     const int popped = static_cast<int>(i.immediate & 0xffff);
-    stack_lea(h::r13, 0);
-    if (!m_mode.has(Mode::flat)) add_segment_base(seg_ss);
-    AccessSite& site = begin_access(i, size, true, false, seg_ss);
-    if (size == 8)
-        m.mov(h::r13, m.ptr[h::r14 + h::r13]);
-    else if (size == 4)
-        m.mov(h::r13d, m.ptr[h::r14 + h::r13]);
-    else
-        m.movzx(h::r13d, m.word[h::r14 + h::r13]);
-    stack_lea(h::r15, static_cast<int>(size) + popped);
-    end_access(site);
+    if (m_stack_access.is_grouped()) {
+        const int at = load_group(m_stack_access);
+        m.mov(h::r13, m.ptr[h::r14 + at]);
+        stack_lea(h::r15, static_cast<int>(size) + popped);
+    } else {
+        stack_lea(h::r13, 0);
+        if (!m_mode.has(Mode::flat)) add_segment_base(seg_ss);
+        AccessSite& site = begin_access(i, size, true, false, seg_ss);
+        if (size == 8)
+            m.mov(h::r13, m.ptr[h::r14 + h::r13]);
+        else if (size == 4)
+            m.mov(h::r13d, m.ptr[h::r14 + h::r13]);
+        else
+            m.movzx(h::r13d, m.word[h::r14 + h::r13]);
+        stack_lea(h::r15, static_cast<int>(size) + popped);
+        end_access(site);
+    }
     BranchSite& branch = branch_site(i);
     branch.stack_delta = static_cast<i32>(size) + popped;
     indirect_jump(&branch);

@@ -129,11 +129,19 @@ Fields host_fields(const DecodedInstruction& d, HostRegisters r, HostMemory memo
     return f;
 }
 
-void emit_modrm(Assembler& a, const Fields& f, HostMemory memory) {
+void emit_modrm(Assembler& a, const Fields& f, HostMemory memory, int displacement) {
     const u8 reg = static_cast<u8>((f.reg & 7) << 3);
     switch (memory) {
     case HostMemory::none: a.db(0xc0U | reg | (f.rm & 7U)); break;
-    case HostMemory::address: a.db(0x00U | reg | 6U); break;                        // [R14]
+    case HostMemory::address: // [R14 + displacement]
+        if (displacement == 0) {
+            a.db(0x00U | reg | 6U);
+        } else if (displacement == static_cast<i8>(displacement)) {
+            a.db(0x40U | reg | 6U), a.db(static_cast<u8>(displacement));
+        } else {
+            a.db(0x80U | reg | 6U), a.dd(static_cast<u32>(displacement));
+        }
+        break;
     case HostMemory::page_and_offset: a.db(0x04U | reg), a.db(5U << 3 | 6U); break; // [R14 + R13]
     }
 }
@@ -160,8 +168,8 @@ bool needs_rex(const DecodedInstruction& d, HostRegisters registers, HostMemory 
     return has(d, ZYDIS_ATTRIB_HAS_REX) || ((f.reg | f.rm | f.index) & 8) != 0;
 }
 
-void reencode(Assembler& a, const DecodedInstruction& d, HostRegisters registers,
-              HostMemory memory) {
+void reencode(Assembler& a, const DecodedInstruction& d, HostRegisters registers, HostMemory memory,
+              int displacement) {
     const Fields f = host_fields(d, registers, memory);
     if (d.z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) {
         const u8 last = static_cast<u8>((~f.vvvv & 15) << 3 | (f.l ? 4 : 0) | f.pp);
@@ -174,7 +182,7 @@ void reencode(Assembler& a, const DecodedInstruction& d, HostRegisters registers
             a.db((f.w ? 0x80U : 0) | last);
         }
         a.db(d.z.opcode);
-        if (has(d, ZYDIS_ATTRIB_HAS_MODRM)) emit_modrm(a, f, memory);
+        if (has(d, ZYDIS_ATTRIB_HAS_MODRM)) emit_modrm(a, f, memory, displacement);
         emit_immediates(a, d);
         return;
     }
@@ -209,7 +217,7 @@ void reencode(Assembler& a, const DecodedInstruction& d, HostRegisters registers
         a.db(0x80);
     else
         a.db(d.z.opcode);
-    if (has(d, ZYDIS_ATTRIB_HAS_MODRM)) emit_modrm(a, f, memory);
+    if (has(d, ZYDIS_ATTRIB_HAS_MODRM)) emit_modrm(a, f, memory, displacement);
     emit_immediates(a, d);
 }
 

@@ -16,7 +16,7 @@ namespace gnomon::processor::soft {
 enum class HostMemory : u8 {
     none,            ///< the instruction has none
     page_and_offset, ///< [R14 + R13]
-    address,         ///< [R14]
+    address,         ///< [R14 + a displacement]
 };
 
 /// Host register numbers for the general-purpose operands, by encoding field. no_register: as in
@@ -30,8 +30,8 @@ struct HostRegisters {
 /// Whether the guest's bytes as they are might mean another thing in the host's 64-bit code.
 [[nodiscard]] bool means_another_thing_here(const DecodedInstruction& d);
 
-void reencode(Assembler& a, const DecodedInstruction& d, HostRegisters registers,
-              HostMemory memory);
+void reencode(Assembler& a, const DecodedInstruction& d, HostRegisters registers, HostMemory memory,
+              int displacement = 0);
 
 /// Whether `reencode` must give the instruction a REX prefix, which AH, CH, DH, BH cannot live
 /// with.

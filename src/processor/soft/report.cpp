@@ -14,9 +14,9 @@ namespace gnomon::processor::soft {
 
 namespace {
 
-constexpr const char* access_kinds[] = {"read_fill",  "write_fill", "unfilled", "traced",
-                                        "code",       "straddling", "device",   "buffer_full",
-                                        "page_fault", "refused"};
+constexpr const char* access_kinds[] = {"read_fill",  "write_fill", "unfilled",   "traced",
+                                        "code",       "straddling", "device",     "buffer_full",
+                                        "page_fault", "refused",    "group_fill", "group_singly"};
 static_assert(std::size(access_kinds) == access_kind_count);
 
 constexpr const char* chain_kinds[] = {"dispatch", "branch", "straddle", "helper"};
@@ -90,6 +90,7 @@ StatisticGroup events(const Counters& s) {
 
 void SoftProcessor::book_time(TimeAccount* account) {
     m_time = account;
+    m_translator->book_time(account);
     const u64 period = account != nullptr ? m_cpu->statistics.helper_time.usual_period : ~u64{0};
     m_cpu->statistics.helper_time.set_period(period);
     m_cpu->statistics.access_time.set_period(period);
@@ -97,7 +98,7 @@ void SoftProcessor::book_time(TimeAccount* account) {
 }
 
 void SoftProcessor::map_code(CodeMap* map) {
-    m_code_map = map;
+    m_translator->map_code(map);
     if (map == nullptr) return;
     std::vector<std::pair<u64, const char*>> routines{
         // SAFETY: these two are told, not used.
@@ -109,6 +110,7 @@ void SoftProcessor::map_code(CodeMap* map) {
         {m_thunks.helper, "helper"},
         {m_thunks.extended_helper, "extended_helper"},
         {m_thunks.straddle, "straddle"},
+        {m_thunks.group, "group"},
         {m_thunks.chain_branch, "chain_branch"},
         {m_thunks.entry_miss, "entry_miss"},
         {m_thunks.chain, "chain"},
@@ -121,14 +123,6 @@ void SoftProcessor::map_code(CodeMap* map) {
     for (std::size_t n = 0; n + 1 < routines.size(); ++n)
         map->routine(routines[n].first, routines[n + 1].first - routines[n].first,
                      routines[n].second);
-}
-
-void SoftProcessor::note_translation(u32 entry, Gva gva) {
-    if (m_code_map == nullptr) return;
-    const Block* const block = m_cache->containing(entry);
-    if (block == nullptr) return;
-    m_code_map->translated(block->entry, block->end - block->entry, gva,
-                           block->page->mode.set() == TlbSet::user);
 }
 
 gnomon::Statistics SoftProcessor::report() const {

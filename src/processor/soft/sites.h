@@ -41,6 +41,24 @@ struct AccessSite {
     bool code64 = true;
 };
 
+struct PageCode;
+
+/// The look-up of one access group.
+struct GroupSite {
+    u32 cont = 0; ///< host address at which R13 = page offset and R14 = host page are expected
+    u32 jump = 0; ///< executable address of the rel32 that leads to the translation without groups
+    PageCode* page = nullptr;
+    u16 page_offset = 0; ///< of the instruction before which it is
+    u8 length = 0;       ///< of that instruction
+    u16 size = 0;
+    bool write = false;
+    /// The first access, if it comes at once and nothing but paging can forbid it; else size 0.
+    u16 first_displacement = 0;
+    u8 first_size = 0;
+    bool first_write = false;
+    u32 singly = 0; ///< executable address of the translation without groups, once there is one
+};
+
 /// A taken near branch whose target may be one that the processor refuses: what C++ must undo then.
 struct BranchSite {
     u16 page_offset = 0; ///< of the instruction

@@ -4,6 +4,7 @@
 #include "processor/soft/access_checks.h"
 #include "processor/soft/calls.h"
 #include "processor/soft/mmu.h"
+#include "processor/soft/singly.h"
 #include "processor/soft/twin.h"
 
 #include <algorithm>
@@ -129,6 +130,42 @@ int resolve_access(Cpu& cpu, Gva address, AccessSite& site, u32 commit_thunk) {
     }
     if (slow.bounced) return go_on(cpu, site.twin, 0, line);
     return go_on(cpu, site.twin, address.page_offset(), found[0].host);
+}
+
+int resolve_group(Cpu& cpu, Gva address, GroupSite& site) {
+    ++cpu.statistics.slow_accesses;
+    cpu.cb.state.rip = cpu.page_base + site.page_offset;
+    cpu.pending.kind = Pending::Kind::none;
+    bool for_good = true; // whether this place is likely to need single accesses again
+    if (address.page_offset() + site.size <= page_size && Cpu::canonical(address.value())) {
+        const TlbSet set = site.page->mode.set();
+        const Walk found = walk(cpu, address, site.write ? Reach::write : Reach::read, set);
+        const bool plain = found.kind == Walk::Kind::ram && !page_is_watched(cpu, address) &&
+                           !(site.write && (found.traced || cpu.code_cache->has_code(found.frame)));
+        if (plain) {
+            fill_tlb(cpu, set, address, found);
+            return go_on(cpu, site.cont, address.page_offset(), found.host);
+        }
+        if (found.kind == Walk::Kind::fault) {
+            // The page is most often touched for the first time, by the first access.
+            for_good = false;
+            const Gva at = address + site.first_displacement;
+            const Walk first = walk(cpu, at, site.first_write ? Reach::write : Reach::read, set);
+            if (site.first_size != 0 && first.kind == Walk::Kind::fault) {
+                leave_for_page_fault(cpu, at, first.error_code, false);
+                cpu.exit.instruction_length = site.length;
+                return static_cast<int>(Leave::fault);
+            }
+        }
+    }
+    if (site.singly == 0) call_outside(cpu, [&] { site.singly = translate_singly(cpu, site); });
+    if (site.singly == 0) {
+        cpu.flush_wanted = true; // run the instruction again in an empty cache
+        return static_cast<int>(Leave::state);
+    }
+    // From then on a miss does not ask. The accesses fill the TLB, and a hit uses the group again.
+    if (for_good) cpu.code_cache->patch(site.jump, site.singly);
+    return go_on(cpu, site.singly, 0, nullptr);
 }
 
 int commit_access(Cpu& cpu, AccessSite& site) {

@@ -11,6 +11,11 @@ namespace gnomon::processor::soft {
 /// twin), or a Leave value. Every fault of the access is found here, before any side effect.
 [[nodiscard]] int resolve_access(Cpu& cpu, Gva address, AccessSite& site, u32 commit_thunk);
 
+/// For an access group that the TLB does not hold: returns 0 to go on in translated code, with the
+/// group if all its accesses can be done at one host address, else without groups; or a Leave
+/// value.
+[[nodiscard]] int resolve_group(Cpu& cpu, Gva address, GroupSite& site);
+
 /// After the cold twin: lets the write take effect where it belongs.
 [[nodiscard]] int commit_access(Cpu& cpu, AccessSite& site);
 

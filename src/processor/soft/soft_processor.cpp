@@ -70,13 +70,14 @@ Result<std::unique_ptr<SoftProcessor>> SoftProcessor::create(const SoftProcessor
     p->m_thunks =
         make_thunks(*p->m_cache,
                     {on_slow_access, on_commit, on_helper, on_dispatch, on_branch, on_straddle,
-                     on_extended_helper},
+                     on_group, on_extended_helper},
                     {.avx = p->m_features.has(Feature::avx), .keep_vectors = calls_keep_vectors()});
     p->m_cpu->outside_thunk = p->m_thunks.outside;
     p->m_cpu->commit_thunk = p->m_thunks.commit;
     p->m_translator =
         std::make_unique<Translator>(*p->m_cache, p->m_features, options.count_instructions);
     p->m_translator->set_thunks(p->m_thunks);
+    p->m_cpu->translator = p->m_translator.get();
     install_fault_handlers();
     return p;
 }
@@ -191,7 +192,7 @@ SoftProcessor::Target SoftProcessor::translate_target(Gpa frame, Hva host, PageC
     for (bool retried = false;; retried = true) {
         const Translation t = m_translator->translate(cpu, *page, offset, bytes);
         switch (t.kind) {
-        case Translation::Kind::done: note_translation(t.entry, gva); return {t.entry, page};
+        case Translation::Kind::done: return {t.entry, page};
         case Translation::Kind::cache_full:
             VERIFY(!retried || bytes.second != nullptr);
             flush_code();

@@ -61,8 +61,6 @@ private:
     /// The target, unless the instruction there goes beyond the limit of CS.
     [[nodiscard]] Target within_limit(Target target);
     void prepare_code_frame(Gpa frame, Hva host);
-    /// Tells m_code_map of a new translation.
-    void note_translation(u32 entry, Gva gva);
     void flush_code();
     /// Turns Cpu::pending of kind exception into an injection.
     void raise_pending();
@@ -79,7 +77,6 @@ private:
     static int on_extended_helper(Cpu* cpu, u64 r13, void* site);
 
     TimeAccount* m_time = nullptr;
-    CodeMap* m_code_map = nullptr;
     FeatureSet m_features;
     std::unique_ptr<CodeCache> m_cache;
     std::unique_ptr<TlbContexts> m_contexts;

@@ -23,9 +23,11 @@ enum class AccessKind : u8 {
     device,
     buffer_full, ///< no room for the records of a write
     page_fault,
-    refused, ///< by segment, alignment or form of the address
+    refused,      ///< by segment, alignment or form of the address
+    group_fill,   ///< a group's range, now in the TLB
+    group_singly, ///< a group that goes on as single accesses
 };
-inline constexpr unsigned access_kind_count = 10;
+inline constexpr unsigned access_kind_count = 12;
 
 /// Calls from translated code that would go on elsewhere without the dispatch loop (calls.cpp).
 enum class ChainKind : u8 {

@@ -34,6 +34,7 @@ public:
         t.helper = make_call(targets.helper, m_keep_vectors);
         t.extended_helper = make_call(targets.extended_helper, false);
         t.straddle = make_call(targets.straddle, m_keep_vectors);
+        t.group = make_call(targets.group, m_keep_vectors);
         t.chain_branch = make_call(targets.branch, m_keep_vectors);
 
         t.entry_miss = m.here(); // an entry table holds a page offset's place

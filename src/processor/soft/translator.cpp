@@ -2,6 +2,9 @@
 #include "processor/soft/translator.h"
 
 #include "base/verify.h"
+#include "processor/activity.h"
+#include "processor/soft/singly.h"
+#include "processor/soft/target.h"
 
 #include <algorithm>
 #include <cstring>
@@ -50,7 +53,8 @@ u16 flags_killed(const DecodedInstruction& d) {
 
 } // namespace
 
-Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const CodeBytes& bytes) {
+Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const CodeBytes& bytes,
+                                  Access access) {
     if (m_cache.room() < block_room) return {Translation::Kind::cache_full, 0};
 
     const unsigned limit = page.mode.has(Mode::single) ? 1 : max_instructions;
@@ -85,12 +89,19 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
         needed_before[n] = live;
     }
 
+    // A check for a hook may change anything; elsewhere segments and address sizes would matter.
+    AccessPlan plan;
+    if (access == Access::in_groups && count > 1 && page.mode.has(Mode::code64) &&
+        !page.mode.has(Mode::hooked))
+        plan = plan_accesses({m_decoded.get(), count}, page.mode, {needed_before, count});
+
     BlockEmitter emitter(m_cache, m_thunks, m_features, page, block_room);
     emitter.begin_block(offset, needed_before[0] != 0);
     if (crossing && bytes.second_page != nullptr) emitter.emit_straddle_check(*bytes.second_page);
     bool open = true;
     for (unsigned n = 0; n < count && open; ++n) {
         const DecodedInstruction& d = m_decoded[n];
+        emitter.begin_instruction(d.compact, plan, n, needed_before[n] != 0);
         // By offset alone: the frame may be seen at several hooked pages. The check compares RIP.
         if (page.mode.has(Mode::hooked) &&
             std::any_of(std::begin(cpu.cb.execution_hook), std::end(cpu.cb.execution_hook),
@@ -105,13 +116,19 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
     Block block = emitter.finish(static_cast<u16>(at - offset));
     m_cache.advance(emitter.size());
     block.straddles = crossing;
-    m_cache.add(block, emitter.marks(), !crossing || bytes.second_page != nullptr);
+    const bool findable =
+        access == Access::in_groups && (!crossing || bytes.second_page != nullptr);
+    m_cache.add(block, emitter.marks(), findable);
     m_cache.note_code_bytes(page.frame, offset, std::min<u32>(at, page_size));
     if (crossing) {
         m_cache.note_code_bytes(bytes.second_frame, 0,
                                 std::max<u32>(at - static_cast<u32>(page_size), 1));
         m_cache.add_straddling(block, bytes.second_frame);
     }
+    if (m_code_map != nullptr)
+        m_code_map->translated(block.entry, block.end - block.entry,
+                               fetch_address(cpu.cb.state, cpu.page_base + offset),
+                               page.mode.set() == TlbSet::user);
     ++cpu.statistics.translated_blocks;
     cpu.statistics.translated_instructions += count;
     cpu.statistics.translated_bytes += emitter.size();
@@ -126,6 +143,23 @@ u32 Translator::make_way(PageCode& page, u16 offset) {
     emitter.emit_way(offset);
     m_cache.advance(emitter.size());
     return begin;
+}
+
+u32 translate_singly(Cpu& cpu, const GroupSite& site) {
+    Translator& translator = *cpu.translator;
+    const TimedScope timed(translator.time(), static_cast<unsigned>(Activity::translation));
+    // The block's own bytes are as they were when it was translated: a write to them would have
+    // dropped it, and left it. So rights to write to the frame are revoked as well.
+    CodeBytes bytes;
+    // SAFETY: guest memory as bytes.
+    bytes.page = reinterpret_cast<const u8*>(frame_host(cpu.cb, site.page->frame));
+    const Translation rest =
+        translator.translate(cpu, *site.page, site.page_offset, bytes, Translator::Access::singly);
+    if (rest.kind == Translation::Kind::cache_full) return 0;
+    VERIFY(rest.kind == Translation::Kind::done); // a block that has groups does not straddle
+    const Block* block = cpu.code_cache->containing(rest.entry);
+    VERIFY(block != nullptr);
+    return block->plain_entry;
 }
 
 } // namespace gnomon::processor::soft

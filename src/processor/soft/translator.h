@@ -2,6 +2,8 @@
 /// @file The translator: from a place in guest memory to a block in the code cache.
 #pragma once
 
+#include "base/time_account.h"
+#include "processor/code_map.h"
 #include "processor/soft/block_emitter.h"
 
 namespace gnomon::processor::soft {
@@ -31,21 +33,32 @@ public:
     Translator(CodeCache& cache, FeatureSet features, bool count_instructions)
         : m_cache(cache), m_features(features), m_count_instructions(count_instructions) {}
     void set_thunks(const Thunks& thunks) { m_thunks = thunks; }
+    /// What is translated on a call from translated code is booked to the account.
+    void book_time(TimeAccount* account) { m_time = account; }
+    [[nodiscard]] TimeAccount* time() const { return m_time; }
+    /// Who is told of every translation; nullptr: nobody.
+    void map_code(CodeMap* map) { m_code_map = map; }
 
+    enum class Access : u8 {
+        in_groups,
+        singly, ///< for what a group cannot do; such a block is not to be found by its offset
+    };
     /// Translates the block at `offset` of `page`. The caller has revoked cached rights to write to
     /// the frames.
     [[nodiscard]] Translation translate(Cpu& cpu, PageCode& page, u16 offset,
-                                        const CodeBytes& bytes);
+                                        const CodeBytes& bytes, Access access = Access::in_groups);
     /// Code that goes to `offset` of `page` by its entry table; 0: no room.
     [[nodiscard]] u32 make_way(PageCode& page, u16 offset);
 
 private:
-    static constexpr unsigned max_instructions = 40;
+    static constexpr unsigned max_instructions = max_block_instructions;
 
     CodeCache& m_cache;
     Thunks m_thunks;
     FeatureSet m_features;
     bool m_count_instructions;
+    TimeAccount* m_time = nullptr;
+    CodeMap* m_code_map = nullptr;
     Decoder m_decoder;
     std::unique_ptr<DecodedInstruction[]> m_decoded =
         std::make_unique<DecodedInstruction[]>(max_instructions);
