@@ -20,7 +20,8 @@ namespace gnomon::test {
 [[nodiscard]] std::optional<Program> make_single_of(const FormList& list, const Form& form,
                                                     const Sample& sample, Random& random);
 
-/// Up to 50 instructions of `forms` with forward branches, a loop, a call; none faults.
+/// Some 50 instructions: of `forms`, and runs of accesses by way of the same registers; with
+/// forward branches, a loop, a call. None faults.
 [[nodiscard]] std::optional<Program>
 make_sequence(const FormList& list, const std::vector<const Form*>& forms, Random& random);
 /// Gives a sequence other contents of registers and memory.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <xbyak/xbyak.h>
 
 namespace gnomon::test {
 
@@ -22,10 +23,22 @@ constexpr u64 loop_limit = 6; ///< turns
 struct Item {
     std::vector<u8> bytes;
     std::optional<std::size_t>
-        target; ///< number of the item that the displacement at the end of `bytes` leads to
+        target{}; ///< number of the item that the displacement at the end of `bytes` leads to
     unsigned displacement_size = 0;
     bool call = false;
+    bool inside = false;         ///< of a run of accesses, which is entered at its begin only
+    bool within = false;         ///< a branch within a run
+    std::optional<u64> places{}; ///< address that the RIP-relative displacement at the end leads to
 };
+
+/// The bytes of one instruction.
+template <class Emit>
+std::vector<u8> assembled(Emit emit) {
+    u8 bytes[32];
+    Xbyak::CodeGenerator code(sizeof bytes, bytes);
+    emit(code);
+    return {bytes, bytes + code.getSize()};
+}
 
 class SequenceMaker {
 public:
@@ -45,19 +58,26 @@ public:
         while (m_items.size() < main_items) {
             if (m_random.percent(12))
                 skip(main_items);
+            else if (!m_program.code32 && m_random.percent(10))
+                run();
             else if (m_random.percent(6))
                 calls.push_back(m_items.size()), branch({0xe8}, 0, 4), m_items.back().call = true;
             else
                 plain();
         }
-        if (looped) loop(loop_begin);
+        for (Item& item : m_items)
+            if (item.target && !item.call && !item.within) item.target = begin_of_run(*item.target);
+        if (looped) loop(begin_of_run(loop_begin));
         const std::size_t main_end = m_items.size();
         if (!calls.empty()) {
             for (const std::size_t c : calls)
                 m_items[c].target = main_end;
             m_in_subroutine = true;
             for (u64 n = 1 + m_random.below(3); n > 0; --n)
-                plain();
+                if (!m_program.code32 && m_random.percent(20))
+                    run();
+                else
+                    plain();
             m_items.push_back({{0xc3}, std::nullopt});
         }
         place(main_end);
@@ -151,6 +171,181 @@ private:
         m_items.push_back({{0x90}, std::nullopt});
     }
 
+    // --- runs of accesses by way of the same registers, as compilers make them ---
+
+    using Code = Xbyak::CodeGenerator;
+
+    /// One instruction of a run; the first of a run is where it is entered.
+    template <class Emit>
+    void put(Emit emit, std::optional<u64> places = std::nullopt) {
+        m_items.push_back({assembled(emit), std::nullopt});
+        m_items.back().inside = m_items.size() - 1 != m_run_begin;
+        m_items.back().places = places;
+    }
+    /// What a branch to an item is to lead to instead, if that is inside a run.
+    [[nodiscard]] std::size_t begin_of_run(std::size_t item) const {
+        while (item < m_items.size() && m_items[item].inside)
+            --item;
+        return item;
+    }
+    /// A register that no address is made of.
+    [[nodiscard]] u8 free_register() {
+        for (;;)
+            if (const auto n = static_cast<u8>(m_random.below(16)); (m_protected >> n & 1) == 0)
+                return n;
+    }
+    /// A load, store or read-modify-write at `place`.
+    void access(const Xbyak::RegExp& place, std::optional<u64> places = std::nullopt) {
+        const u8 data = free_register();
+        const unsigned bits = m_random.pick({8U, 16U, 32U, 64U, 64U, 64U});
+        const u64 kind = m_random.below(10);
+        const Xbyak::Xmm vector(static_cast<int>(m_random.below(16)));
+        const auto emit = [&](Code& c, const Xbyak::Address& at) {
+            const Xbyak::Reg r = general(data, bits);
+            switch (kind) {
+            case 0: c.movdqu(vector, at); break;
+            case 1: c.movdqu(at, vector); break;
+            case 2: c.add(at, r); break;
+            case 3: c.xor_(r, at); break;
+            case 4: c.cmp(r, at); break;
+            case 5:
+            case 6: c.mov(at, r); break;
+            default: c.mov(r, at); break;
+            }
+        };
+        put(
+            [&](Code& c) {
+                if (places)
+                    emit(c, c.ptr[c.rip]);
+                else
+                    emit(c, c.ptr[place]);
+            },
+            places);
+    }
+    static Xbyak::Reg general(u8 number, unsigned bits) {
+        switch (bits) {
+        case 8: return Xbyak::Reg8(number, number >= 4 && number < 8);
+        case 16: return Xbyak::Reg16(number);
+        case 32: return Xbyak::Reg32(number);
+        default: return Xbyak::Reg64(number);
+        }
+    }
+    [[nodiscard]] static Xbyak::Reg64 wide(u8 number) { return Xbyak::Reg64(number); }
+    static std::size_t offset(i64 displacement) { return static_cast<std::size_t>(displacement); }
+    [[nodiscard]] i64 small_offset() { return static_cast<i64>(m_random.below(160)) - 64; }
+
+    void run() {
+        m_run_begin = m_items.size();
+        const u32 kept = m_protected;
+        switch (m_random.below(3)) {
+        case 0: stack_run(); break;
+        case 1: pointer_run(); break;
+        default: relative_run(); break;
+        }
+        m_protected = kept;
+        m_run_begin = ~std::size_t{0};
+    }
+    /// Between accesses: other instructions, and branches over one access.
+    void something_else() {
+        if (m_random.percent(15)) plain(), m_items.back().inside = true;
+        if (m_random.percent(15)) {
+            branch({static_cast<u8>(0x70 | m_random.below(16))}, m_items.size() + 2, 1);
+            m_items.back().inside = m_items.back().within = true;
+        }
+    }
+    /// Pushes, accesses to what was pushed, pops.
+    void stack_run() {
+        i64 depth = 0; // bytes
+        for (u64 n = 1 + m_random.below(6); n > 0; --n) {
+            const auto value = static_cast<u32>(m_random.next());
+            const auto source = static_cast<u8>(m_random.below(16));
+            const u64 kind = m_random.below(10);
+            put([&](Code& c) {
+                if (kind == 0)
+                    c.push(Xbyak::Reg16(source));
+                else if (kind < 3)
+                    c.push(value);
+                else
+                    c.push(wide(source));
+            });
+            depth += kind == 0 ? 2 : 8;
+        }
+        if (m_random.percent(50)) {
+            const i64 room = 8 * static_cast<i64>(2 + m_random.below(8)); // for any access
+            put([&](Code& c) {
+                if (room % 16 == 0)
+                    c.sub(c.rsp, static_cast<u32>(room));
+                else
+                    c.lea(c.rsp, c.ptr[c.rsp + offset(-room)]);
+            });
+            for (u64 n = m_random.below(5); n > 0; --n) {
+                something_else();
+                access(wide(processor::rsp) + m_random.below(static_cast<u64>(room) - 15));
+            }
+            put([&](Code& c) { c.add(c.rsp, static_cast<u32>(room)); });
+        }
+        for (; depth >= 8 && m_random.percent(80); depth -= 8) {
+            const u8 to = free_register();
+            put([&](Code& c) { c.pop(wide(to)); });
+        }
+        if (depth > 0) put([&](Code& c) { c.lea(c.rsp, c.ptr[c.rsp + offset(depth)]); });
+    }
+
+    /// Accesses by a pointer that moves by known amounts, and by a copy of it.
+    void pointer_run() {
+        const u8 pointer = m_pointers[m_random.below(pointer_count)];
+        const u8 copy = free_register();
+        m_protected |= 1U << copy;
+        put([&](Code& c) { c.mov(wide(copy), wide(pointer)); });
+        i64 moved = 0;
+        for (u64 n = 2 + m_random.below(7); n > 0; --n) {
+            const i64 by = static_cast<i64>(m_random.below(80)) - 40;
+            switch (m_random.below(8)) {
+            case 0:
+                moved += by;
+                put([&](Code& c) { c.add(wide(pointer), static_cast<u32>(by)); });
+                break;
+            case 1:
+                moved -= by;
+                put([&](Code& c) { c.sub(wide(pointer), static_cast<u32>(by)); });
+                break;
+            case 2:
+                moved += by;
+                put([&](Code& c) { c.lea(wide(pointer), c.ptr[wide(pointer) + offset(by)]); });
+                break;
+            case 3:
+                put([&](Code& c) { c.lea(wide(copy), c.ptr[wide(pointer) + offset(by)]); });
+                break;
+            default:
+                something_else();
+                access_by(m_random.percent(60) ? pointer : copy);
+                break;
+            }
+        }
+        put([&](Code& c) { c.lea(wide(pointer), c.ptr[wide(pointer) + offset(-moved)]); });
+    }
+    /// [register], with or without an index.
+    void access_by(u8 base) {
+        Xbyak::RegExp place(wide(base));
+        if (m_random.percent(30)) place = place + wide(m_index) * (1 << m_random.below(2));
+        access(place + offset(small_offset()));
+    }
+    /// Accesses relative to RIP, and by a register that holds such an address.
+    void relative_run() {
+        const u64 about = m_program.state.gpr[m_pointers[m_random.below(pointer_count)]];
+        const u8 copy = free_register();
+        m_protected |= 1U << copy;
+        put([&](Code& c) { c.lea(wide(copy), c.ptr[c.rip]); },
+            about + static_cast<u64>(small_offset()));
+        for (u64 n = 1 + m_random.below(5); n > 0; --n) {
+            something_else();
+            if (m_random.percent(35))
+                access({}, about + static_cast<u64>(small_offset()));
+            else
+                access_by(copy);
+        }
+    }
+
     void branch(std::vector<u8> opcode, std::size_t target, unsigned size) {
         opcode.resize(opcode.size() + size);
         m_items.push_back({std::move(opcode), target, size});
@@ -210,6 +405,11 @@ private:
                 std::memcpy(item.bytes.data() + item.bytes.size() - item.displacement_size,
                             &relative, item.displacement_size);
             }
+            if (item.places) {
+                const auto relative = static_cast<u32>(*item.places - (here + item.bytes.size()));
+                std::memcpy(item.bytes.data() + item.bytes.size() - sizeof relative, &relative,
+                            sizeof relative);
+            }
             Sample s{here, item.bytes, {}};
             m_program.text += (m_list.decode(s) ? s.text() : "undecodable") + "\n";
             auto& code = (i < main_end ? before : after).content;
@@ -242,6 +442,7 @@ private:
     Random& m_random;
     Program m_program;
     std::vector<Item> m_items;
+    std::size_t m_run_begin = ~std::size_t{0}; ///< item with which the current run begins
     std::size_t m_loop_begin = 0, m_loop_end = 0;
     bool m_counted = false; ///< the loop's end depends on RCX alone
     u8 m_pointers[pointer_count] = {};
