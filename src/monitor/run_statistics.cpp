@@ -8,15 +8,6 @@ namespace gnomon::monitor {
 
 namespace {
 
-constexpr const char* exit_reasons[] = {
-    "kicked",       "halt",           "interrupt_window",
-    "page_fault",   "mmio",           "io",
-    "msr_read",     "msr_write",      "control_register",
-    "invlpg",       "invpcid",        "software_interrupt",
-    "hypercall",    "execution_hook", "write_buffer_full",
-    "triple_fault", "wbinvd",         "software_interrupt_delivered"};
-static_assert(std::size(exit_reasons) == processor::exit_reason_count);
-
 constexpr const char* flush_reasons[] = {"other_root",    "control_registers", "weakened_shared",
                                          "weakened_many", "many_roots",        "table_dropped",
                                          "monitor_pages"};
@@ -45,7 +36,7 @@ Statistics run_statistics(const RunStatistics& run, const ShadowStatistics& shad
     StatisticGroup& exits = all.emplace_back(StatisticGroup{"exits", {}});
     for (unsigned n = 0; n < processor::exit_reason_count; ++n) {
         Statistic& entry = exits.entries.emplace_back();
-        entry.name = exit_reasons[n];
+        entry.name = processor::exit_reason_names[n];
         entry.value = run.exits[n].count;
         if (ns_per_tick != 0) entry.ns = in_ns(run.exits[n].ticks, ns_per_tick);
     }

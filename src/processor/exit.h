@@ -32,6 +32,14 @@ enum class ExitReason : u8 {
                                   ///< entered its handler; RIP at the handler's first instruction
 };
 inline constexpr unsigned exit_reason_count = 18;
+/// The reasons' names as the source has them, for reports.
+inline constexpr const char* exit_reason_names[exit_reason_count] = {
+    "kicked",       "halt",           "interrupt_window",
+    "page_fault",   "mmio",           "io",
+    "msr_read",     "msr_write",      "control_register",
+    "invlpg",       "invpcid",        "software_interrupt",
+    "hypercall",    "execution_hook", "write_buffer_full",
+    "triple_fault", "wbinvd",         "software_interrupt_delivered"};
 
 /// Details of an exit. Which fields hold is said per reason above; the others are zero.
 /// "RIP at the instruction" exits are completed by the monitor: it does the operation and calls

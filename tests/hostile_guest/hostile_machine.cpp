@@ -630,18 +630,10 @@ u64 GuestStatistics::median_retired() const {
 }
 
 std::string GuestStatistics::text() const {
-    static constexpr const char* reasons[] = {
-        "kicked",       "halt",           "interrupt_window",
-        "page_fault",   "mmio",           "io",
-        "msr_read",     "msr_write",      "control_register",
-        "invlpg",       "invpcid",        "software_interrupt",
-        "hypercall",    "execution_hook", "write_buffer_full",
-        "triple_fault", "wbinvd",         "software_interrupt_delivered"};
     static constexpr const char* piece_names[] = {
         "random_bytes", "instructions", "real_code",         "system",      "transfers",
         "strings",      "devices",      "self_modification", "page_tables", "monitor_pages"};
-    static_assert(std::size(reasons) == processor::exit_reason_count &&
-                  std::size(piece_names) == piece_count);
+    static_assert(std::size(piece_names) == piece_count);
     std::string out = fmt::format(
         "{} guests ({} began in ring 3) in {} machines; median of retired instructions {} (of {} "
         "guests in which they were counted)\n"
@@ -658,7 +650,7 @@ std::string GuestStatistics::text() const {
         strict_checks, strict_leaves, canary_pages);
     out += "exits:";
     for (unsigned n = 0; n < processor::exit_reason_count; ++n)
-        out += fmt::format(" {} {}", reasons[n], happenings.exits[n]);
+        out += fmt::format(" {} {}", processor::exit_reason_names[n], happenings.exits[n]);
     out += "\nvectors:";
     u64 others = 0;
     for (unsigned v = 0; v < 256; ++v) {

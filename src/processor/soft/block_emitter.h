@@ -86,6 +86,7 @@ private:
     void emit_return(const DecodedInstruction& d);
     void emit_jump(const DecodedInstruction& d);
     void emit_loop(const DecodedInstruction& d);
+    void load_branch_target(unsigned size);
     void branch_target_to_r13(const DecodedInstruction& d);
     void jump_if(const Instruction& i, u8 condition);
     /// Where a direct branch goes.

@@ -94,6 +94,16 @@ void BlockEmitter::indirect_jump(const BranchSite* site, TlbSet set) {
     m.jmp(h::r14);
 }
 
+/// R13 = the `size` bytes that the access found.
+void BlockEmitter::load_branch_target(unsigned size) {
+    if (size == 8)
+        m.mov(h::r13, m.ptr[h::r14 + h::r13]);
+    else if (size == 4)
+        m.mov(h::r13d, m.ptr[h::r14 + h::r13]);
+    else
+        m.movzx(h::r13d, m.word[h::r14 + h::r13]);
+}
+
 /// R13 = target of a near branch through a register or memory.
 void BlockEmitter::branch_target_to_r13(const DecodedInstruction& d) {
     const Instruction& i = d.compact;
@@ -107,12 +117,7 @@ void BlockEmitter::branch_target_to_r13(const DecodedInstruction& d) {
     if (o.type == ZYDIS_OPERAND_TYPE_MEMORY) {
         emit_address(i, true);
         AccessSite& site = begin_access(i, size, true, false, i.segment);
-        if (size == 8)
-            m.mov(h::r13, m.ptr[h::r14 + h::r13]);
-        else if (size == 4)
-            m.mov(h::r13d, m.ptr[h::r14 + h::r13]);
-        else
-            m.movzx(h::r13d, m.word[h::r14 + h::r13]);
+        load_branch_target(size);
         end_access(site);
         return;
     }
@@ -228,12 +233,7 @@ void BlockEmitter::emit_return(const DecodedInstruction& d) {
         stack_lea(h::r13, 0);
         if (!m_mode.has(Mode::flat)) add_segment_base(seg_ss);
         AccessSite& site = begin_access(i, size, true, false, seg_ss);
-        if (size == 8)
-            m.mov(h::r13, m.ptr[h::r14 + h::r13]);
-        else if (size == 4)
-            m.mov(h::r13d, m.ptr[h::r14 + h::r13]);
-        else
-            m.movzx(h::r13d, m.word[h::r14 + h::r13]);
+        load_branch_target(size);
         stack_lea(h::r15, static_cast<int>(size) + popped);
         end_access(site);
     }

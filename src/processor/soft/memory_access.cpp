@@ -18,9 +18,8 @@ TlbSet set_for(const Cpu& cpu, AccessMode mode) {
 /// Host page by the TLB, or nullptr.
 Hva cached(const Cpu& cpu, TlbSet set, Gva gva, bool write) {
     const Tlb& t = cpu.tlb(set);
-    const u64 i = gva.frame_number() % tlb_size;
-    const u64 tag = ~gva.page().value() + 1;
-    if ((write ? t.write_tag[i] : t.read_tag[i]) != tag) return nullptr;
+    const unsigned i = tlb_index(gva);
+    if ((write ? t.write_tag[i] : t.read_tag[i]) != tlb_tag(gva)) return nullptr;
     return reinterpret_cast<Hva>(
         t.host_page[i]); // SAFETY: filled by fill_tlb from a frame's host address
 }
