@@ -14,8 +14,8 @@ constexpr i64 max_extent = 1024;
 
 /// What a register holds: a value that nobody knows, by number, plus a known difference.
 struct Symbol {
-    u32 value = 0;
-    i64 offset = 0;
+    u32 value; // without initializers: arrays of these are filled as far as they are used
+    i64 offset;
 };
 constexpr u32 no_value = ~u32{0};       ///< zero: there is no such register
 constexpr u32 page_value = ~u32{0} - 1; ///< the page's address, as RIP-relative operands have it
@@ -55,6 +55,8 @@ public:
         : m_block(block), m_mode(mode), m_flags_live(flags_live) {
         for (Symbol& r : m_registers)
             r = fresh();
+        m_candidates.reserve(m_block.size());
+        m_members.reserve(m_block.size());
     }
 
     AccessPlan plan() {
@@ -63,6 +65,8 @@ public:
             look_at(m_block[m_at]);
         }
         AccessPlan plan;
+        if (m_members.empty()) return plan;
+        plan.groups.reserve(access_group_count);
         for (Candidate& c : m_candidates)
             if (plan.groups.size() < access_group_count) accept(c, plan);
         for (const Member& member : m_members) {
