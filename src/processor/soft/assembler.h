@@ -64,6 +64,10 @@ public:
         db(0xe9), dd(0);
         return here();
     }
+    [[nodiscard]] u32 call_later() {
+        db(0xe8), dd(0);
+        return here();
+    }
     [[nodiscard]] u32 jump_if_later(u8 condition) {
         db(0x0f), db(0x80 | condition), dd(0);
         return here();
@@ -122,7 +126,8 @@ struct Thunks {
     // instruction.
     u32 chain = 0;        ///< R13 = RIP
     u32 chain_branch = 0; ///< R13 = RIP, R14 = BranchSite
-    u32 entry_miss = 0;   ///< default content of entry tables: R13 = page offset of the target
+    u32 entry_miss = 0;   ///< default content of entry tables; entered as blocks are
+    u32 enter = 0;        ///< goes to Cpu::next_entry, an entry as tables hold them, for state.rip
     u32 host_fault = 0;   ///< where the signal handler sends a faulting instruction
     u32 leave = 0;        ///< the end of all that leave; its own address is for profilers only
 };

@@ -14,6 +14,11 @@ namespace h = Xbyak::util;
 void BlockEmitter::begin_block(u16 offset, bool flags_live) {
     m_block_offset = offset;
     m_entry = m.here();
+    m.lea(h::r13, m.ptr[h::r13 - static_cast<int>(offset)]);
+    m.store(GNOMON_CPU(page_base), h::r13);
+    m_called_entry = m.here();
+    drop_stack_word();
+    m_polled_entry = m.here();
     m_poll_flags_kept = flags_live;
     if (flags_live) {
         m.mov(h::r14, h::rcx);
@@ -48,6 +53,7 @@ void BlockEmitter::emit_straddle_check(const PageCode& second) {
     m.jump_to(m_thunks.straddle);
     m.bind_short(tag_hit);
     m.load_indexed(h::rcx, tlb_offset(set, offsetof(Tlb, fetch_code)), h::r14);
+    m.lea(h::rcx, m.ptr[h::rcx + h::r13 * 4]);
     m.mov(h::r13, ~u64{entries} + 1);
     m.lea(h::rcx, m.ptr[h::r13 + h::rcx]);
     const u32 code_hit = m.jrcxz_later();
@@ -410,7 +416,21 @@ void BlockEmitter::emit_hook_check(const DecodedInstruction& d, Helper check) {
 
 // ---------------------------------------------------------------- cold parts
 
-Block BlockEmitter::finish(u16 guest_length) {
+void BlockEmitter::finish_fetch_misses() {
+    for (const FetchMiss& miss : m_fetch_misses) {
+        m.bind(miss.jump);
+        m.mov(h::rcx, h::r14);
+        leave_for(miss.site);
+    }
+}
+
+void BlockEmitter::emit_way(u16 offset, bool call) {
+    if (call) drop_stack_word();
+    far_jump_to({offset, false, nullptr});
+    finish_fetch_misses();
+}
+
+Block BlockEmitter::finish(u16 guest_length, bool straddles) {
     // Links first: they may add indirect jumps for targets in other pages.
     for (std::size_t n = 0; n < m_links.size(); ++n) {
         const PendingLink link = m_links[n];
@@ -423,25 +443,32 @@ Block BlockEmitter::finish(u16 guest_length) {
         const bool polled = link.polled || target <= m_block_offset;
         if (const u32 entry = m_cache.entry(m_page, target); entry != 0) {
             const Block* block = m_cache.containing(entry);
-            if (block != nullptr && block->straddles) { // never linked: see SoftProcessor::link
+            VERIFY(block != nullptr);
+            if (block->straddles) { // never linked: see SoftProcessor::link
                 m.bind(link.jump);
+                if (link.call) drop_stack_word();
                 far_jump_to(link.target);
                 continue;
             }
             Assembler::patch(m_cache, link.jump,
-                             polled || block == nullptr ? entry : block->plain_entry);
+                             link.call ? block->called_entry
+                             : polled  ? block->polled_entry
+                                       : block->plain_entry);
             continue;
         }
         LinkSite& site = *m_cache.allocate<LinkSite>();
         site.jump = link.jump;
         site.target = target;
         site.polled = polled;
+        site.call = link.call;
         site.page = &m_page;
         m.bind(link.jump);
+        if (link.call) drop_stack_word();
         m.mov(h::r13d, u32{target});
         m.mov(h::r14, reinterpret_cast<std::uintptr_t>(&site));
         m.jump_to(m_thunks.link);
     }
+    finish_fetch_misses();
     m.bind(m_poll_jump);
     if (m_poll_flags_kept) m.mov(h::rcx, h::r14);
     leave_with_offset(m_block_offset);
@@ -467,8 +494,16 @@ Block BlockEmitter::finish(u16 guest_length) {
         m.jump_to(m_thunks.slow_access);
     }
     Block block;
+    if (straddles) {
+        block.straddles = true;
+        block.unchecked_entry = m.here(); // page_base is what the caller made it
+        drop_stack_word();
+        m.jump_to(m_plain_entry);
+    }
     block.page = &m_page;
     block.entry = m_entry;
+    block.called_entry = m_called_entry;
+    block.polled_entry = m_polled_entry;
     block.plain_entry = m_plain_entry;
     block.end = m.here();
     block.offset = m_block_offset;

@@ -18,7 +18,7 @@ public:
         : m(cache, room), m_cache(cache), m_thunks(thunks), m_page(page), m_mode(page.mode),
           m_bmi2(features.has(Feature::bmi2)) {}
 
-    /// The polled entry, then the plain entry.
+    /// The entries.
     void begin_block(u16 offset, bool flags_live);
     /// The check that the page behind this one is `second`, before the plain entry of a block whose
     /// instruction goes on there.
@@ -36,12 +36,12 @@ public:
     /// Continues at `offset`, relative to the page base (it may lie outside the page).
     void go_to(i64 offset);
     /// Cold parts; returns the finished block with its marks.
-    [[nodiscard]] Block finish(u16 guest_length);
+    [[nodiscard]] Block finish(u16 guest_length, bool straddles);
     [[nodiscard]] const std::vector<Mark>& marks() const { return m_marks; }
     [[nodiscard]] std::size_t size() const { return m.getSize(); }
-    /// A way to `offset` of the page by its entry table, for jumps that cannot be linked. Nothing
-    /// else is emitted.
-    void emit_way(u16 offset) { far_jump_to({offset, false, nullptr}); }
+    /// A way to `offset` of the page by its entry table, for jumps (or host CALLs) that cannot be
+    /// linked. Nothing else is emitted.
+    void emit_way(u16 offset, bool call);
 
 private:
     // address and access
@@ -82,6 +82,7 @@ private:
     void emit_pushf(const Instruction& i);
     InLine emit_clac_stac(const DecodedInstruction& d);
     // control
+    enum class HostJump : u8 { jump, call, ret };
     void emit_call(const DecodedInstruction& d);
     void emit_return(const DecodedInstruction& d);
     void emit_jump(const DecodedInstruction& d);
@@ -97,19 +98,29 @@ private:
     };
     [[nodiscard]] Target branch_target(const Instruction& i);
     void branch_to(const Target& target, bool polled = false);
-    void finish_call(const Target& target, const BranchSite* branch, bool direct, bool polled);
     BranchSite& branch_site(const Instruction& i);
     /// Whether a place can be reached by a jump to its block.
     [[nodiscard]] bool is_near(const Target& target) const {
         return !m_mode.has(Mode::single) && !target.narrow && target.offset >= 0 &&
                target.offset < static_cast<i64>(page_size);
     }
-    void far_jump_to(const Target& target);
+    void far_jump_to(const Target& target, HostJump kind = HostJump::jump);
     /// R13 = target RIP; nullptr: no branch, go there.
-    void indirect_jump(const BranchSite* site) { indirect_jump(site, m_mode.set()); }
+    void indirect_jump(const BranchSite* site, HostJump kind = HostJump::jump) {
+        indirect_jump(site, m_mode.set(), kind);
+    }
     /// Likewise by the fetch entries of `set`, which are known to be of the mode wanted.
-    void indirect_jump(const BranchSite* site, TlbSet set);
+    void indirect_jump(const BranchSite* site, TlbSet set, HostJump kind = HostJump::jump);
+    void call_tail(const DecodedInstruction& d, const Target& target, const BranchSite* branch,
+                   bool polled);
     void leave_with_offset(i64 offset);
+    void leave_for(const BranchSite* site); ///< R13 = target RIP
+    void finish_fetch_misses();
+    /// Whether guest CALL and RET use the host's, so that it predicts returns.
+    [[nodiscard]] bool predicts_returns() const {
+        return m_mode.has(Mode::code64) && !m_mode.has(Mode::single) && m_bmi2;
+    }
+    void drop_stack_word() { m.lea(Xbyak::util::rsp, m.ptr[Xbyak::util::rsp + 8]); }
     // stack
     void stack_address(unsigned size) { stack_lea(Xbyak::util::r13, -static_cast<int>(size)); }
     void stack_lea(const Xbyak::Reg64& to, int displacement,
@@ -125,10 +136,15 @@ private:
         u32 tag_offset;
         bool flags_kept;
     };
+    struct FetchMiss {
+        u32 jump;
+        const BranchSite* site;
+    };
     struct PendingLink {
         u32 jump; ///< rel32 to bind to the stub
         Target target;
         bool polled = false; ///< also where the branch is forward
+        bool call = false;   ///< of a host CALL
     };
 
     Assembler m;
@@ -142,10 +158,11 @@ private:
     u8 m_group_in_r14 = GroupedAccess::no_group;   ///< its host address is there
     u8 m_group_before = GroupedAccess::no_group;   ///< likewise, before the current instruction
     u16 m_block_offset = 0;
-    u32 m_entry = 0, m_plain_entry = 0;
+    u32 m_entry = 0, m_called_entry = 0, m_polled_entry = 0, m_plain_entry = 0;
     u32 m_poll_jump = 0;
     bool m_poll_flags_kept = false;
     std::vector<SlowPath> m_slow_paths;
+    std::vector<FetchMiss> m_fetch_misses;
     std::vector<PendingLink> m_links;
     std::vector<Mark> m_marks;
 };

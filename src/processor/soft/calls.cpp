@@ -32,7 +32,8 @@ private:
 bool go_on(Cpu& cpu, ChainKind kind) {
     const SampledScope sampled(cpu.statistics.chain_time, static_cast<unsigned>(kind));
     const u32 entry = chained_target(cpu);
-    cpu.next_host = entry;
+    cpu.next_host = cpu.enter_thunk;
+    cpu.next_entry = entry;
     cpu.statistics.count(kind, entry != 0);
     return entry != 0;
 }

@@ -97,8 +97,30 @@ void CodeCache::add(Block block, std::span<const Mark> marks, bool findable) {
     FrameCode& frame = m_code_frames[block.page->frame.frame_number()];
     if (std::find(frame.pages.begin(), frame.pages.end(), block.page) == frame.pages.end())
         frame.pages.push_back(block.page);
-    if (findable) block.page->entries[block.offset] = block.entry;
+    if (findable) set_entry(*block.page, block.offset, block.entry);
     m_block_list.push_back(block);
+}
+
+void CodeCache::set_entry(PageCode& page, u16 offset, u32 entry) {
+    const auto call = page.calls.find(offset);
+    if (call != page.calls.end())
+        route_by_pad(page, offset, call->second, entry);
+    else
+        page.entries[offset] = entry;
+}
+
+void CodeCache::add_call(PageCode& page, u16 return_offset, const CallTail& tail) {
+    const auto [it, added] = page.calls.try_emplace(return_offset, tail);
+    if (!added) return;
+    if (const u32 e = page.entries[return_offset]; e != m_entry_miss)
+        route_by_pad(page, return_offset, it->second, e);
+}
+
+void CodeCache::route_by_pad(PageCode& page, u16 offset, CallTail& tail, u32 entry) {
+    constexpr u32 jump_length = 5; // E9, rel32
+    patch(tail.pad + jump_length, entry);
+    tail.entry = entry;
+    page.entries[offset] = tail.pad;
 }
 
 const Block* CodeCache::containing(u32 address) const {
@@ -133,8 +155,8 @@ u32 CodeCache::straddling_entry(PageCode& page, u16 offset, Gpa second, bool fin
     for (auto it = first; it != last; ++it) {
         const Straddler& s = it->second;
         if (s.page != &page || s.second != second) continue;
-        if (findable) page.entries[offset] = s.entry;
-        return s.plain_entry;
+        if (findable) set_entry(page, offset, s.entry);
+        return s.unchecked_entry;
     }
     return 0;
 }
@@ -142,7 +164,7 @@ u32 CodeCache::straddling_entry(PageCode& page, u16 offset, Gpa second, bool fin
 void CodeCache::add_straddling(const Block& block, Gpa second) {
     m_straddlers.emplace(
         straddle_key(block.page->frame, block.offset),
-        Straddler{block.page, block.offset, second, block.entry, block.plain_entry});
+        Straddler{block.page, block.offset, second, block.entry, block.unchecked_entry});
     m_code_frames[block.page->frame.frame_number()].straddled = true;
     m_code_frames[second.frame_number()].straddled = true;
 }
@@ -154,13 +176,15 @@ void CodeCache::note_code_bytes(Gpa frame, u32 begin, u32 end) {
 void CodeCache::drop(Gpa frame) {
     const auto it = m_code_frames.find(frame.frame_number());
     if (it == m_code_frames.end()) return;
-    for (PageCode* page : it->second.pages)
+    for (PageCode* page : it->second.pages) {
         std::fill_n(page->entries.get(), page_size, m_entry_miss);
+        page->calls.clear();
+    }
     if (it->second.straddled)
         std::erase_if(m_straddlers, [&](const auto& item) {
             const Straddler& s = item.second;
             if (s.page->frame != frame.page() && s.second != frame.page()) return false;
-            if (s.page->entries[s.offset] == s.entry) s.page->entries[s.offset] = m_entry_miss;
+            if (entry(*s.page, s.offset) == s.entry) s.page->entries[s.offset] = m_entry_miss;
             return true;
         });
     m_code_frames.erase(it);

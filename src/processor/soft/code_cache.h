@@ -23,13 +23,25 @@
 
 namespace gnomon::processor::soft {
 
+/// The host's CALL of one guest CALL, and the jump behind it, its *return pad*. The host predicts
+/// that a RET goes to the pad of the last CALL, so while a translation at the guest's return
+/// address exists, the entry table names the pad, which jumps there.
+struct CallTail {
+    u16 page_offset = 0; ///< of the CALL
+    u32 begin = 0;       ///< executable address; every translation of the CALL ends by going here
+    u32 pad = 0;
+    u32 entry = 0; ///< where the pad jumps; 0: not yet
+};
+
 /// Translations that begin in one guest frame, for one mode. `entries` is what indirect branches
 /// look into.
 struct PageCode {
     Gpa frame;
     Mode mode;
-    /// By page offset: executable address of the polled entry, or of the miss stub.
+    /// By page offset: executable address of the block's entry, of the return pad that jumps to it,
+    /// or of the miss stub.
     std::unique_ptr<u32[]> entries;
+    std::unordered_map<u16, CallTail> calls; ///< by page offset of the return address
 };
 
 /// A place in a block where one guest instruction's host code begins.
@@ -43,14 +55,20 @@ struct LinkSite {
     u32 jump = 0; ///< executable address of the rel32 to patch
     u16 target = 0;
     bool polled = false; ///< a backward branch: goes to the target's polled entry
+    bool call = false;   ///< of a host CALL: goes to the target's called entry
     PageCode* page = nullptr;
 };
 
 /// One translation.
 struct Block {
     PageCode* page = nullptr;
-    u32 entry = 0;       ///< executable address of the polled entry
-    u32 plain_entry = 0; ///< past the poll, and the check of a straddling block
+    // Executable addresses, each leading into the next.
+    u32 entry = 0;        ///< from anywhere: R13 = RIP, and one word on the host's stack to drop
+    u32 called_entry = 0; ///< from its page, by a host CALL
+    u32 polled_entry = 0; ///< from its page
+    u32 plain_entry = 0;  ///< past the poll, and the check of a straddling block
+    /// Of a straddling block: as `entry`, but past the check.
+    u32 unchecked_entry = 0;
     u32 end = 0;
     u16 offset = 0;
     u16 guest_length = 0;
@@ -138,11 +156,20 @@ public:
     }
     /// What an entry table holds where nothing is translated.
     [[nodiscard]] u32 entry_miss() const { return m_entry_miss; }
-    /// Executable address of the block at `offset` (polled entry), or 0.
-    [[nodiscard]] u32 entry(const PageCode& page, u16 offset) const {
+    /// The way to the block at `offset`, as indirect branches take it: its entry, or the return pad
+    /// that jumps there; or 0.
+    [[nodiscard]] u32 way(const PageCode& page, u16 offset) const {
         const u32 e = page.entries[offset];
         return e == m_entry_miss ? 0 : e;
     }
+    /// The entry of the block at `offset`, or 0.
+    [[nodiscard]] u32 entry(const PageCode& page, u16 offset) const {
+        const u32 e = way(page, offset);
+        const auto call = page.calls.find(offset);
+        return e != 0 && call != page.calls.end() && call->second.pad == e ? call->second.entry : e;
+    }
+    /// Makes the pad behind a host CALL the way to its return address.
+    void add_call(PageCode& page, u16 return_offset, const CallTail& tail);
     /// Keeps a finished block, and makes it findable by its page's entry table. One that straddles
     /// is run only after a look at the second page's mapping: it is findable if its code begins
     /// with that.
@@ -154,9 +181,9 @@ public:
     /// Host code emitted later for one instruction of a block (cold twins).
     void add_twin(u32 begin, u32 end, u16 page_offset);
 
-    /// Blocks of one instruction that crosses a page end, keyed by both frames. The block's plain
-    /// entry, or 0: the caller has looked at the second page's mapping. `findable`: from now on
-    /// also by the entry table, where there may have been the one for another second frame.
+    /// Blocks of one instruction that crosses a page end, keyed by both frames. The block's
+    /// unchecked entry, or 0: the caller has looked at the second page's mapping. `findable`: from
+    /// now on also by the entry table, where there may have been the one for another second frame.
     [[nodiscard]] u32 straddling_entry(PageCode& page, u16 offset, Gpa second, bool findable);
     void add_straddling(const Block& block, Gpa second);
 
@@ -181,6 +208,8 @@ public:
 
 private:
     CodeCache() = default;
+    void set_entry(PageCode& page, u16 offset, u32 entry);
+    void route_by_pad(PageCode& page, u16 offset, CallTail& tail, u32 entry);
     void* raw(std::size_t size, std::size_t alignment);
     [[nodiscard]] static u64 page_key(Gpa frame, Mode mode) {
         return frame.frame_number() << 16 | mode.bits;
@@ -201,7 +230,7 @@ private:
         PageCode* page;
         u16 offset;
         Gpa second;
-        u32 entry, plain_entry;
+        u32 entry, unchecked_entry;
     };
 
     FileDescriptor m_fd;

@@ -53,8 +53,8 @@ struct Tlb {
                              ///< not traced, no code
     u64 host_page[tlb_size]; ///< host address of the page
     u64 fetch_tag[tlb_size];
-    u64 fetch_code[tlb_size]; ///< entry table of the page's translations (PageCode::entries)
-    u64 fetch_page[tlb_size]; ///< guest-virtual page address
+    u64 fetch_code[tlb_size]; ///< entry table of the page's translations (PageCode::entries), less
+                              ///< 4 times the page's address: so an address is the index into it
     u64 fetch_mode;           ///< mode bits that the fetch entries belong to
     u64 reserved[7];
 };
@@ -196,7 +196,7 @@ struct Cpu {
     TlbContexts* tlb_contexts = nullptr;
     Tlb* context = nullptr; ///< the sets that translated code sees, keyed_set_count of them
     Translator* translator = nullptr;
-    u32 commit_thunk = 0;
+    u32 commit_thunk = 0, enter_thunk = 0;
     Cpu* self = this;
     /// Calls a function that may use any register, with the guest's vector registers saved around
     /// it (calls.h).
@@ -219,6 +219,7 @@ struct Cpu {
     u64 overwritten = 0;   ///< what the return address of a CALL to another page replaced
     u64 scratch_flags = 2; ///< flags inside a flag-preserving sequence on hosts without PEXT
     u64 next_host = 0;     ///< host address at which translated code goes on after C++
+    u64 next_entry = 0;    ///< entry, or return pad, to which Thunks::enter goes
     u64 next_r13 = 0,
         next_r14 = 0;     ///< its scratch registers there: page offset and host page of an access
     u64 run_rip = 0;      ///< of the first instruction since translated code was entered, or since

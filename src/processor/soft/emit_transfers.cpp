@@ -17,6 +17,17 @@ void BlockEmitter::leave_with_offset(i64 offset) {
     m.jump_to(m_thunks.dispatch_offset);
 }
 
+/// Out of translated code, to R13 = RIP, if the branch of `site` may go there.
+void BlockEmitter::leave_for(const BranchSite* site) {
+    const bool single = m_mode.has(Mode::single);
+    if (site == nullptr) {
+        m.jump_to(single ? m_thunks.dispatch : m_thunks.chain);
+        return;
+    }
+    m.mov(h::r14, reinterpret_cast<std::uintptr_t>(site));
+    m.jump_to(single ? m_thunks.branch : m_thunks.chain_branch);
+}
+
 BranchSite& BlockEmitter::branch_site(const Instruction& i) {
     BranchSite& site = *m_cache.allocate<BranchSite>();
     site.page_offset = i.page_offset;
@@ -41,7 +52,7 @@ void BlockEmitter::branch_to(const Target& target, bool polled) {
 void BlockEmitter::go_to(i64 offset) { branch_to({offset, false, nullptr}); }
 
 /// To an address in another page, or anywhere from a block of one instruction.
-void BlockEmitter::far_jump_to(const Target& target) {
+void BlockEmitter::far_jump_to(const Target& target, HostJump kind) {
     m.load(h::r13, GNOMON_CPU(page_base));
     m.mov(h::r14, static_cast<u64>(target.offset));
     if (m_mode.has(Mode::code64))
@@ -49,7 +60,7 @@ void BlockEmitter::far_jump_to(const Target& target) {
     else
         m.lea(h::r13d, m.ptr[h::r13 + h::r14]);
     if (target.narrow) m.movzx(h::r13d, h::r13w);
-    indirect_jump(target.site);
+    indirect_jump(target.site, kind);
 }
 
 void BlockEmitter::jump_if(const Instruction& i, u8 condition) {
@@ -60,38 +71,33 @@ void BlockEmitter::jump_if(const Instruction& i, u8 condition) {
 /// Jumps to R13 = RIP, keeping the flags, by way of the fetch TLB and the page's entry table. What
 /// misses there leaves: whether the branch may go to its target is looked at only then, since what
 /// the TLB holds has been looked at.
-void BlockEmitter::indirect_jump(const BranchSite* site, TlbSet set) {
-    const bool single = m_mode.has(Mode::single);
-    const auto leave = [&] {
-        if (site == nullptr) {
-            m.jump_to(single ? m_thunks.dispatch : m_thunks.chain);
-            return;
-        }
-        m.mov(h::r14, reinterpret_cast<std::uintptr_t>(site));
-        m.jump_to(single ? m_thunks.branch : m_thunks.chain_branch);
-    };
-    if (single || !m_bmi2) {
-        leave();
+void BlockEmitter::indirect_jump(const BranchSite* site, TlbSet set, HostJump kind) {
+    if (m_mode.has(Mode::single) || !m_bmi2) {
+        leave_for(site);
         return;
     }
-    const u32 tag = tlb_offset(set, offsetof(Tlb, fetch_tag));
-    tlb_index(h::r14, h::r13);
-    m.store(GNOMON_CPU(rcx_save), h::rcx);
-    m.load_indexed(h::rcx, tag, h::r14);
+    m.mov(h::r14, h::rcx);
+    tlb_index(h::rcx, h::r13);
+    m.load_indexed(h::rcx, tlb_offset(set, offsetof(Tlb, fetch_tag)), h::rcx);
     m.lea(h::rcx, m.ptr[h::r13 + h::rcx]);
-    m.store(GNOMON_CPU(scratch0), h::rcx);
-    m.db(0x65), m.pext(h::rcx, h::rcx, m.ptr[Xbyak::RegExp(std::size_t{GNOMON_CPU(page_mask)})]);
-    const u32 hit = m.jrcxz_later();
-    m.load(h::rcx, GNOMON_CPU(rcx_save));
-    leave();
-    m.bind_short(hit);
-    m.load_indexed(h::rcx, tlb_offset(set, offsetof(Tlb, fetch_page)), h::r14);
-    m.store(GNOMON_CPU(page_base), h::rcx);
-    m.load(h::rcx, GNOMON_CPU(rcx_save));
-    m.load(h::r13, GNOMON_CPU(scratch0));
+    m_fetch_misses.push_back({jump_unless_in_page(), site});
+    m.mov(h::rcx, h::r14);
+    tlb_index(h::r14, h::r13);
     m.load_indexed(h::r14, tlb_offset(set, offsetof(Tlb, fetch_code)), h::r14);
     m.mov(h::r14d, m.ptr[h::r14 + h::r13 * 4]);
-    m.jmp(h::r14);
+    // With a word on the host's stack that the block drops.
+    switch (kind) {
+    case HostJump::jump:
+        m.lea(h::rsp, m.ptr[h::rsp - 8]);
+        m.jmp(h::r14);
+        break;
+    case HostJump::call: m.call(h::r14); break;
+    case HostJump::ret: // goes where it is told, and is predicted to go behind the last CALL
+        m.push(h::r14);
+        m.push(h::r14);
+        m.ret();
+        break;
+    }
 }
 
 /// R13 = the `size` bytes that the access found.
@@ -179,7 +185,7 @@ void BlockEmitter::emit_call(const DecodedInstruction& d) {
         m.mov(m.ptr[h::r14 + at], h::r13);
         stack_lea(h::r15, -8);
         // Only a chance to look at what is pending is left out: loops have others.
-        finish_call(target, branch, direct, false);
+        call_tail(d, target, branch, false);
         return;
     }
     const auto sized = [size](const Xbyak::Reg64& r) {
@@ -202,18 +208,48 @@ void BlockEmitter::emit_call(const DecodedInstruction& d) {
     m.mov(m.ptr[h::r14], sized(h::r13));
     stack_lea(h::r15, -static_cast<int>(size));
     end_access(site);
-    finish_call(target, branch, direct, true); // the push may have left an exit, or changed code
+    call_tail(d, target, branch, true); // the push may have left an exit, or have changed code
 }
 
-/// What follows the push of a near CALL: the branch.
-void BlockEmitter::finish_call(const Target& target, const BranchSite* branch, bool direct,
-                               bool polled) {
-    if (direct) {
-        branch_to(target, polled);
+/// What follows the push of a near CALL: the branch, as a host CALL. Nothing returns by the host's
+/// stack: the return address that the host pushes is dropped at once, and RET computes where it
+/// goes. What remains is the host's prediction that a RET goes to the pad behind the CALL; so all
+/// translations of one guest CALL share one host CALL, whose target is polled.
+void BlockEmitter::call_tail(const DecodedInstruction& d, const Target& target,
+                             const BranchSite* branch, bool polled) {
+    const Instruction& i = d.compact;
+    const bool direct = d.operands[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+    const auto branch_on = [&](HostJump kind) {
+        const bool call = kind == HostJump::call;
+        if (!direct) {
+            m.load(h::r13, GNOMON_CPU(branch_target));
+            indirect_jump(branch, kind);
+        } else if (!is_near(target)) {
+            far_jump_to(target, kind);
+        } else {
+            m_links.push_back({call ? m.call_later() : m.jump_later(), target, polled, call});
+        }
+    };
+    const u32 next = u32{i.page_offset} + i.length;
+    if (!predicts_returns() || next >= page_size) {
+        branch_on(HostJump::jump);
         return;
     }
-    m.load(h::r13, GNOMON_CPU(branch_target));
-    indirect_jump(branch);
+    const auto return_offset = static_cast<u16>(next);
+    if (const auto known = m_page.calls.find(return_offset); known != m_page.calls.end()) {
+        if (known->second.page_offset == i.page_offset)
+            m.jump_to(known->second.begin);
+        else
+            branch_on(HostJump::jump); // instructions overlap: returns from one are predicted
+        return;
+    }
+    CallTail tail;
+    tail.page_offset = i.page_offset;
+    tail.begin = m.here();
+    branch_on(HostJump::call);
+    tail.pad = m.here();
+    m.jump_to(m_thunks.entry_miss); // until there is an entry
+    m_cache.add_call(m_page, return_offset, tail);
 }
 
 void BlockEmitter::emit_return(const DecodedInstruction& d) {
@@ -239,7 +275,7 @@ void BlockEmitter::emit_return(const DecodedInstruction& d) {
     }
     BranchSite& branch = branch_site(i);
     branch.stack_delta = static_cast<i32>(size) + popped;
-    indirect_jump(&branch);
+    indirect_jump(&branch, predicts_returns() ? HostJump::ret : HostJump::jump);
 }
 
 void BlockEmitter::emit_loop(const DecodedInstruction& d) {

@@ -112,6 +112,7 @@ void SoftProcessor::map_code(CodeMap* map) {
         {m_thunks.straddle, "straddle"},
         {m_thunks.group, "group"},
         {m_thunks.chain_branch, "chain_branch"},
+        {m_thunks.enter, "enter"},
         {m_thunks.entry_miss, "entry_miss"},
         {m_thunks.chain, "chain"},
         {m_thunks.dispatch_offset, "dispatch"},

@@ -74,6 +74,7 @@ Result<std::unique_ptr<SoftProcessor>> SoftProcessor::create(const SoftProcessor
                     {.avx = p->m_features.has(Feature::avx), .keep_vectors = calls_keep_vectors()});
     p->m_cpu->outside_thunk = p->m_thunks.outside;
     p->m_cpu->commit_thunk = p->m_thunks.commit;
+    p->m_cpu->enter_thunk = p->m_thunks.enter;
     p->m_translator =
         std::make_unique<Translator>(*p->m_cache, p->m_features, options.count_instructions);
     p->m_translator->set_thunks(p->m_thunks);
@@ -244,12 +245,15 @@ void SoftProcessor::link(void* site_pointer, const Target& target) {
     if (block == nullptr) return;
     if (block->straddles) {
         // Links outlive the code that they lead to, if that is dropped because of another frame.
-        if (const u32 way = m_translator->make_way(*site.page, site.target); way != 0)
+        if (const u32 way = m_translator->make_way(*site.page, site.target, site.call); way != 0)
             Assembler::patch(*m_cache, site.jump, way);
         return;
     }
-    if (entry != target.entry) return;
-    Assembler::patch(*m_cache, site.jump, site.polled ? block->entry : block->plain_entry);
+    if (target.entry != entry && target.entry != m_cache->way(*site.page, site.target)) return;
+    Assembler::patch(*m_cache, site.jump,
+                     site.call     ? block->called_entry
+                     : site.polled ? block->polled_entry
+                                   : block->plain_entry);
     ++m_cpu->statistics.links;
 }
 

@@ -13,7 +13,7 @@ bool fetches_from(Cpu& cpu, Gva gva, const PageCode& page) {
         return false;
     const Walk found = walk(cpu, gva, Reach::execute, set);
     if (found.kind != Walk::Kind::ram || found.frame != page.frame) return false;
-    cpu.tlb_contexts->fill_fetch(set, gva, gva.page().value(), page.entries.get());
+    cpu.tlb_contexts->fill_fetch(set, gva, page.entries.get());
     return true;
 }
 
@@ -31,7 +31,7 @@ LookUp look_up(Cpu& cpu, Mode mode) {
     LookUp found;
     if (t.fetch_tag[i] == tlb_tag(gva)) {
         // SAFETY: fetch_code was filled with the entry table of a live PageCode.
-        const u32 entry = reinterpret_cast<const u32*>(t.fetch_code[i])[offset];
+        const u32 entry = *reinterpret_cast<const u32*>(t.fetch_code[i] + 4 * gva.value());
         if (entry != cpu.code_cache->entry_miss()) {
             ++cpu.statistics.fetch_hits;
             found.entry = entry;
@@ -43,8 +43,8 @@ LookUp look_up(Cpu& cpu, Mode mode) {
     if (found.walk.kind != Walk::Kind::ram) return found;
     found.page = cpu.code_cache->find_page(found.walk.frame, mode);
     if (found.page == nullptr) return found;
-    found.entry = cpu.code_cache->entry(*found.page, offset);
-    cpu.tlb_contexts->fill_fetch(set, gva, cpu.page_base, found.page->entries.get());
+    found.entry = cpu.code_cache->way(*found.page, offset);
+    cpu.tlb_contexts->fill_fetch(set, gva, found.page->entries.get());
     return found;
 }
 

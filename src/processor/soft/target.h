@@ -9,7 +9,7 @@ namespace gnomon::processor::soft {
 
 /// What `look_up` found.
 struct LookUp {
-    u32 entry = 0;            ///< polled entry; 0: not translated, or faults
+    u32 entry = 0;            ///< as entry tables have it; 0: not translated, or faults
     PageCode* page = nullptr; ///< where it would be; unknown after a hit of the fetch TLB
     Walk walk;                ///< if the fetch TLB did not tell
 };

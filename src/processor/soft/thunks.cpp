@@ -37,9 +37,13 @@ public:
         t.group = make_call(targets.group, m_keep_vectors);
         t.chain_branch = make_call(targets.branch, m_keep_vectors);
 
-        t.entry_miss = m.here(); // an entry table holds a page offset's place
-        m.load(host::r14, GNOMON_CPU(page_base));
-        m.lea(host::r13, m.ptr[host::r13 + host::r14]);
+        t.enter = m.here();
+        m.load(host::r13, GNOMON_CPU(cb.state.rip));
+        m.lea(host::rsp, m.ptr[host::rsp - 8]); // a word that the block drops
+        m.jump_through(GNOMON_CPU(next_entry));
+
+        t.entry_miss = m.here(); // is entered as blocks are
+        m.lea(host::rsp, m.ptr[host::rsp + 8]);
         t.chain = make_call(targets.dispatch, m_keep_vectors);
 
         t.dispatch_offset = m.here();
@@ -75,10 +79,11 @@ private:
         for (const auto* r :
              {&host::rbp, &host::rbx, &host::r12, &host::r13, &host::r14, &host::r15})
             m.push(*r);
-        m.sub(host::rsp, 8); // translated code runs with RSP aligned to 16
+        m.sub(host::rsp, 16); // a word that the block drops; then RSP is aligned to 16
         m.store(GNOMON_CPU(next_host), host::rdi);
         restore_vectors();
         restore_registers();
+        m.load(host::r13, GNOMON_CPU(cb.state.rip));
         m.jump_through(GNOMON_CPU(next_host));
     }
 

@@ -47,8 +47,8 @@ public:
     void fill(TlbSet set, Gva gva, Hva host, bool writable) {
         state(set).fill(gva, host, writable);
     }
-    void fill_fetch(TlbSet set, Gva gva, u64 page_base, const u32* entries) {
-        state(set).fill_fetch(gva, page_base, entries);
+    void fill_fetch(TlbSet set, Gva gva, const u32* entries) {
+        state(set).fill_fetch(gva, entries);
     }
     [[nodiscard]] u16 fetch_mode(TlbSet set) { return state(set).fetch_mode(); }
     void set_fetch_mode(TlbSet set, u16 mode) {

@@ -39,12 +39,11 @@ void TlbSetState::fill(Gva gva, Hva host, bool writable) {
     if (writable) note_writer(i);
 }
 
-void TlbSetState::fill_fetch(Gva gva, u64 page_base, const u32* entries) {
+void TlbSetState::fill_fetch(Gva gva, const u32* entries) {
     const unsigned i = tlb_index(gva);
     m_fetch_groups |= u64{1} << (i / group_size);
     m_tlb->fetch_tag[i] = tlb_tag(gva);
-    m_tlb->fetch_code[i] = reinterpret_cast<u64>(entries);
-    m_tlb->fetch_page[i] = page_base;
+    m_tlb->fetch_code[i] = fetch_code(gva, entries);
 }
 
 void TlbSetState::forget_all() {

@@ -8,6 +8,11 @@
 
 namespace gnomon::processor::soft {
 
+/// What a fetch entry of the page at `gva` says where its entry table lies.
+[[nodiscard]] inline u64 fetch_code(Gva gva, const u32* entries) {
+    return reinterpret_cast<u64>(entries) - 4 * gva.page().value();
+}
+
 /// One set and what finds its entries quickly.
 class TlbSetState {
 public:
@@ -16,7 +21,7 @@ public:
     void make_empty();
 
     void fill(Gva gva, Hva host, bool writable);
-    void fill_fetch(Gva gva, u64 page_base, const u32* entries);
+    void fill_fetch(Gva gva, const u32* entries);
     void forget_all();
     void forget_page(Gva gva);
     void forget_fetches();

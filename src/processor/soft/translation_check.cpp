@@ -54,8 +54,8 @@ private:
         for (const u16 hooked : {u16{0}, Mode::hooked}) {
             const Mode mode{static_cast<u16>(state.fetch_mode() | hooked)};
             const PageCode* page = m_cpu.code_cache->find_page(found.frame, mode);
-            if (page != nullptr &&
-                reinterpret_cast<u64>(page->entries.get()) == state.tlb().fetch_code[i])
+            if (page != nullptr && fetch_code(page_of(state.tlb().fetch_tag[i]),
+                                              page->entries.get()) == state.tlb().fetch_code[i])
                 return true;
         }
         return false;

@@ -113,9 +113,8 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
         open = emitter.emit(d, needed_before[n] != 0);
     }
     if (open) emitter.go_to(at);
-    Block block = emitter.finish(static_cast<u16>(at - offset));
+    const Block block = emitter.finish(static_cast<u16>(at - offset), crossing);
     m_cache.advance(emitter.size());
-    block.straddles = crossing;
     const bool findable =
         access == Access::in_groups && (!crossing || bytes.second_page != nullptr);
     m_cache.add(block, emitter.marks(), findable);
@@ -132,15 +131,15 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
     ++cpu.statistics.translated_blocks;
     cpu.statistics.translated_instructions += count;
     cpu.statistics.translated_bytes += emitter.size();
-    return {Translation::Kind::done, crossing ? block.plain_entry : block.entry};
+    return {Translation::Kind::done, crossing ? block.unchecked_entry : block.entry};
 }
 
-u32 Translator::make_way(PageCode& page, u16 offset) {
+u32 Translator::make_way(PageCode& page, u16 offset, bool call) {
     constexpr std::size_t way_room = 512;
     if (m_cache.room() < way_room) return 0;
     BlockEmitter emitter(m_cache, m_thunks, m_features, page, way_room);
     const u32 begin = m_cache.executable(m_cache.frontier());
-    emitter.emit_way(offset);
+    emitter.emit_way(offset, call);
     m_cache.advance(emitter.size());
     return begin;
 }

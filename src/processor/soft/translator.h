@@ -47,8 +47,9 @@ public:
     /// the frames.
     [[nodiscard]] Translation translate(Cpu& cpu, PageCode& page, u16 offset,
                                         const CodeBytes& bytes, Access access = Access::in_groups);
-    /// Code that goes to `offset` of `page` by its entry table; 0: no room.
-    [[nodiscard]] u32 make_way(PageCode& page, u16 offset);
+    /// Code that goes to `offset` of `page` by its entry table, for jumps or for host CALLs; 0: no
+    /// room.
+    [[nodiscard]] u32 make_way(PageCode& page, u16 offset, bool call);
 
 private:
     static constexpr unsigned max_instructions = max_block_instructions;
