@@ -70,6 +70,26 @@ bool reads_memory_on_enter(u64 number) {
     return false;
 }
 
+/// Likewise for its return.
+bool reads_memory_on_return(u64 number) {
+    const auto* entry = trace::SyscallTable::get().find(trace::Abi::x86_64, number);
+    if (entry == nullptr || entry->row == nullptr) return false;
+    if (entry->row->custom != nullptr) return true;
+    for (const trace::ArgSpec& arg : std::span(entry->row->args).first(entry->row->arity))
+        switch (arg.kind) {
+        case trace::ArgKind::buffer_out:
+        case trace::ArgKind::hex_buffer_out:
+        case trace::ArgKind::string_out:
+        case trace::ArgKind::out:
+        case trace::ArgKind::in_out: return true;
+        default: break;
+        }
+    return false;
+}
+
+/// execve and execveat, during which a task can become another.
+bool replaces_task(u64 number) { return number == 59 || number == 322; }
+
 class TracingObserver final : public TraceObserver, public monitor::SystemCallObserver {
 public:
     TracingObserver(const TraceObserverSettings& settings, trace::Filter filter,
@@ -85,9 +105,18 @@ public:
 
     monitor::CallAction action(u64 number) override {
         if (!m_filter.wants(trace::Abi::x86_64, number)) return monitor::CallAction::none;
+        if (m_only_counts)
+            return replaces_task(number) ? monitor::CallAction::log : monitor::CallAction::sum;
         // What is printed without a look at the caller's memory is logged without an exit.
-        return m_only_counts || !reads_memory_on_enter(number) ? monitor::CallAction::log
-                                                               : monitor::CallAction::hypercall;
+        return reads_memory_on_enter(number) ? monitor::CallAction::hypercall
+                                             : monitor::CallAction::log;
+    }
+    monitor::CallAction return_action(u64 number) override {
+        if (!wants_any(number)) return monitor::CallAction::none;
+        // What could not be read at the entry is read at the return.
+        return m_only_counts || reads_memory_on_enter(number) || reads_memory_on_return(number)
+                   ? monitor::CallAction::hypercall
+                   : monitor::CallAction::log;
     }
 
     void entered(const monitor::SystemCallEntry& entry,
@@ -122,16 +151,17 @@ public:
                     : (event.number & trace::x32_syscall_bit) != 0 ? trace::Abi::x32
                                                                    : trace::Abi::x86_64;
         // The numbering is known for sure only to the entry: INT 0x80 may come from 64-bit code.
-        if (!m_filter.wants(event.abi, event.number) &&
-            !m_filter.wants(trace::Abi::x86_64, event.number) &&
-            !m_filter.wants(trace::Abi::i386, event.number))
-            return;
+        if (!m_filter.wants(event.abi, event.number) && !wants_any(event.number)) return;
         event.timestamp_ns = epoch(exit.time_ns);
         event.cpu = exit.cpu;
         event.child_return = exit.result == 0 && makes_task(event.number, exit.compat);
         Reader reader(memory);
         m_tracer.on_exit(event, reader);
         look_for_a_reader();
+    }
+
+    void summed(const monitor::SummedCalls& calls) override {
+        m_tracer.on_summed({calls.number, calls.calls, calls.errors, calls.time_ns});
     }
 
     void signal(const monitor::SignalDelivery& delivery) override {
@@ -186,6 +216,10 @@ public:
     }
 
 private:
+    [[nodiscard]] bool wants_any(u64 number) const {
+        return m_filter.wants(trace::Abi::x86_64, number) ||
+               m_filter.wants(trace::Abi::i386, number);
+    }
     void look_for_a_reader() {
         if (!m_sink->reader_gone() || !m_when_nobody_reads) return;
         m_when_nobody_reads();

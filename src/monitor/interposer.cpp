@@ -7,6 +7,7 @@
 
 #include <bit>
 #include <cstring>
+#include <utility>
 
 namespace gnomon::monitor {
 
@@ -74,8 +75,10 @@ Result<> Interposer::install() {
     }
     m_data->current_pointer = handler_base + handler_code_size + offsetof(HandlerData, no_task);
     root_loaded();
-    for (unsigned n = 0; n < handler_call_numbers; ++n)
+    for (unsigned n = 0; n < handler_call_numbers; ++n) {
         m_data->action[n] = static_cast<u8>(m_observer.action(n));
+        m_data->return_action[n] = static_cast<u8>(m_observer.return_action(n));
+    }
 
     m_block.monitor_mode_begin = Gva(handler_base);
     m_block.monitor_mode_end = Gva(handler_base + m_layout.end);
@@ -143,9 +146,9 @@ void Interposer::learn_kernel(u64 lstar) {
     else
         complain(reader.error().message);
 
-    if (m_tasks && m_info->current_task) view_current_task();
     if (m_info->symbols.syscall_exit_to_user_mode)
-        m_block.execution_hook[hook_return] = *m_info->symbols.syscall_exit_to_user_mode + m_slide;
+        watch_returns(*m_info->symbols.syscall_exit_to_user_mode + m_slide, m_info->registers,
+                      m_tasks ? place_of_current() : std::nullopt);
     else
         complain("the kernel has no symbol syscall_exit_to_user_mode: returns are not seen");
     if (m_info->kallsyms != nullptr) {
@@ -160,21 +163,47 @@ void Interposer::learn_kernel(u64 lstar) {
     }
 }
 
-/// Lets the handler read `current` itself: the per-CPU variable's page, which never moves, is
-/// mapped for it to see. Without it, logged calls have no task.
-void Interposer::view_current_task() {
+/// Of the per-CPU variable, whose page never moves.
+std::optional<Gpa> Interposer::place_of_current() const {
+    if (!m_info->current_task) return std::nullopt;
     // syscall_init runs on its own per-CPU area: the kernel's GS base is in place.
     const Gva base(m_block.state.segment[processor::seg_gs].base);
-    const Gva variable = m_info->current_task->address(base, m_slide);
-    const auto gpa = linux_::translate(m_memory, m_block.state.cr3, variable);
+    return linux_::translate(m_memory, m_block.state.cr3,
+                             m_info->current_task->address(base, m_slide));
+}
+
+void Interposer::watch_returns(Gva hook, const linux_::RegistersLayout& registers,
+                               std::optional<Gpa> current) {
+    m_registers = registers;
+    m_block.execution_hook[hook_return] = hook;
+    // The handler sees `current` by a mapping of its own.
     const Gva view(handler_base + handler_view_offset);
-    if (gpa && m_memory.is_ram(*gpa) && gpa->page_offset() <= page_size - 8 &&
-        m_shadow.map_monitor_page(view, gpa->page(), processor::ShadowEntry::execute_disable)) {
-        m_data->current_pointer = view.value() + gpa->page_offset();
-        return;
+    if (current && m_memory.is_ram(*current) && current->page_offset() <= page_size - 8 &&
+        m_shadow.map_monitor_page(view, current->page(), processor::ShadowEntry::execute_disable)) {
+        m_current = *current;
+        m_data->current_pointer = view.value() + current->page_offset();
+    } else {
+        // Returns that exit name their task, so entries must too.
+        for (u8& action : m_data->action)
+            if (action != static_cast<u8>(CallAction::none))
+                action = static_cast<u8>(CallAction::hypercall);
+        report_other_returns();
     }
-    // Returns will name their task, so entries must too.
-    for (u8& action : m_data->action)
+    if (!registers.ax || !registers.orig_ax || !registers.cs) return;
+    processor::HookHandler& handler = m_block.hook_handler[hook_return];
+    handler.base = processor::rdi;
+    const std::optional<u32> words[] = {registers.ax, registers.orig_ax, registers.cs};
+    static_assert(sizeof(ReturnOperands) == processor::hook_operand_count * sizeof(u64));
+    for (unsigned n = 0; n < processor::hook_operand_count; ++n)
+        handler.offset[n] = static_cast<i32>(*words[n]);
+    handler.operands = handler_code_size + offsetof(HandlerData, returned);
+    m_data->return_hook = hook.value();
+    handler.entry = Gva(handler_base + m_layout.returned);
+}
+
+/// From now on returns are not logged.
+void Interposer::report_other_returns() {
+    for (u8& action : m_data->return_action)
         if (action == static_cast<u8>(CallAction::log))
             action = static_cast<u8>(CallAction::hypercall);
 }
@@ -199,9 +228,22 @@ Caller Interposer::caller(u64 gs_base) const {
     return c;
 }
 
+/// What is known about a task by its address alone.
+Caller Interposer::identity(Gva task) const {
+    Caller c;
+    c.cr3 = m_block.state.cr3 & ~page_offset_mask;
+    if (!m_tasks) return c;
+    if (const auto cr3 = kernel_cr3())
+        c.task = m_tasks->identify(linux_::PageTableReader(m_memory, *cr3), task);
+    return c;
+}
+
 void Interposer::report_entry(SystemCallAbi abi, u32 number, const std::array<u64, 6>& args,
                               u64 user_ip, u64 user_sp) {
     drain_ring();
+    report_pending_of_current();
+    // 32-bit calls have numbers of their own, and so have their returns.
+    if (abi != SystemCallAbi::x86_64) report_other_returns();
     SystemCallEntry entry;
     // The entry's SWAPGS is still to come: the kernel's GS base is in IA32_KERNEL_GS_BASE.
     entry.caller = caller(m_block.state.kernel_gs_base);
@@ -216,10 +258,37 @@ void Interposer::report_entry(SystemCallAbi abi, u32 number, const std::array<u6
     m_observer.entered(entry, user);
 }
 
+/// A call that was to be added up is an entry like others.
+void Interposer::report_pending(PendingCall& call) {
+    if (call.task == 0) return;
+    SystemCallEntry entry;
+    entry.caller = identity(Gva(call.task));
+    entry.number = call.number;
+    entry.time_ns = platform::TickRate(m_clock.tsc_hz()).passed_ns(call.tsc - m_tsc_adjust);
+    call = {};
+    const linux_::PageTableReader user(m_memory, m_block.state.cr3,
+                                       linux_::PageTableReader::Access::user);
+    m_observer.entered(entry, user);
+}
+
+/// Before anything else is reported about the task that runs.
+void Interposer::report_pending_of_current() {
+    u64 task = 0;
+    if (!m_current || !m_memory.read_object(*m_current, task)) return;
+    if (PendingCall& call = m_data->pending[pending_slot(task)]; call.task == task)
+        report_pending(call);
+}
+
+void Interposer::report_all_pending() {
+    for (PendingCall& call : m_data->pending)
+        report_pending(call);
+}
+
 void Interposer::root_loaded() { m_data->cr3 = m_block.state.cr3; }
 
 void Interposer::set_tsc_adjust(u64 adjust) {
     drain_ring(); // what waits there has the time as it was
+    report_all_pending();
     m_tsc_adjust = adjust;
 }
 
@@ -228,26 +297,49 @@ void Interposer::idle() {
     m_observer.idle();
 }
 
+void Interposer::finish() {
+    drain_ring();
+    report_all_pending();
+    const platform::TickRate rate(m_clock.tsc_hz());
+    for (unsigned n = 0; n < handler_call_numbers; ++n) {
+        const CallSums sums = std::exchange(m_data->sums[n], {});
+        if (sums.calls != 0)
+            m_observer.summed({n, sums.calls, sums.errors, rate.passed_ns(sums.ticks)});
+    }
+}
+
 void Interposer::drain_ring() {
     HandlerData& d = *m_data;
     const platform::TickRate rate(m_clock.tsc_hz());
     while (d.ring_tail != d.ring_head) {
         const HandlerEvent event = d.ring[d.ring_tail % handler_ring_size];
         ++d.ring_tail;
+        Caller caller = event.task != 0 ? identity(Gva(event.task)) : Caller{};
+        caller.cr3 = event.cr3 & ~page_offset_mask;
+        // From the event alone: it has no part in when this is run, or interrupted.
+        const u64 time_ns = rate.passed_ns(event.tsc - m_tsc_adjust);
+        const linux_::PageTableReader user(m_memory, m_block.state.cr3,
+                                           linux_::PageTableReader::Access::user);
+        // One that it made before, and that has not returned.
+        if (PendingCall& call = d.pending[pending_slot(event.task)];
+            call.task == event.task && call.tsc < event.tsc)
+            report_pending(call);
+        if (event.kind == HandlerEvent::exit) {
+            SystemCallReturn r;
+            r.caller = std::move(caller);
+            r.result = static_cast<i64>(event.args[0]);
+            r.original_number = event.number;
+            r.time_ns = time_ns;
+            m_observer.returned(r, user);
+            continue;
+        }
         SystemCallEntry entry;
-        entry.caller.cr3 = event.cr3 & ~page_offset_mask;
-        if (m_tasks && event.task != 0)
-            if (const auto cr3 = kernel_cr3())
-                entry.caller.task =
-                    m_tasks->identify(linux_::PageTableReader(m_memory, *cr3), Gva(event.task));
+        entry.caller = std::move(caller);
         entry.number = event.number;
         std::copy(std::begin(event.args), std::end(event.args), entry.args.begin());
         entry.user_ip = event.user_rip;
         entry.user_sp = event.user_rsp;
-        // From the event alone: it has no part in when this is run, or interrupted.
-        entry.time_ns = rate.passed_ns(event.tsc - m_tsc_adjust);
-        const linux_::PageTableReader user(m_memory, m_block.state.cr3,
-                                           linux_::PageTableReader::Access::user);
+        entry.time_ns = time_ns;
         m_observer.entered(entry, user);
     }
 }
@@ -258,6 +350,11 @@ void Interposer::on_hypercall() {
     const RegisterBlock& s = m_block.state;
     const auto& g = s.gpr;
     using namespace processor;
+    if (s.rip == handler_base + m_layout.return_hypercall) {
+        drain_ring();
+        report_return();
+        return;
+    }
     if (s.rip == handler_base + m_layout.syscall_hypercall) {
         // The kernel takes the number from EAX, whatever is above it in RAX.
         report_entry(SystemCallAbi::x86_64, static_cast<u32>(g[rax]),
@@ -290,33 +387,42 @@ void Interposer::on_software_interrupt(const processor::Exit& exit) {
                  exit.gva.value());
 }
 
+/// The task that runs goes back to its program, and RDI names its registers.
+void Interposer::report_return() {
+    report_pending_of_current();
+    const RegisterBlock& s = m_block.state;
+    const linux_::PageTableReader memory(m_memory, s.cr3);
+    const auto read64 = [&](std::optional<u32> offset) -> std::optional<u64> {
+        std::array<std::byte, 8> bytes{};
+        if (!offset || !memory.read(Gva(s.gpr[processor::rdi] + *offset), bytes))
+            return std::nullopt;
+        return std::bit_cast<u64>(bytes);
+    };
+    const auto ax = read64(m_registers.ax);
+    const auto original = read64(m_registers.orig_ax);
+    const auto cs = read64(m_registers.cs);
+    if (!ax) return; // not a pt_regs: a kernel that calls this otherwise
+    SystemCallReturn r;
+    r.caller = caller(s.segment[processor::seg_gs].base);
+    r.result = static_cast<i64>(*ax);
+    r.original_number = static_cast<i64>(original.value_or(~u64{0}));
+    r.compat = cs && (*cs & 0xffff) == 0x23;
+    r.time_ns = m_clock.now_ns();
+    m_observer.returned(
+        r, linux_::PageTableReader(m_memory, s.cr3, linux_::PageTableReader::Access::user));
+}
+
 void Interposer::on_execution_hook(const processor::Exit& exit) {
     drain_ring();
+    if (exit.index == hook_return) {
+        report_return();
+        return;
+    }
+    report_pending_of_current();
     const RegisterBlock& s = m_block.state;
     const linux_::PageTableReader memory(m_memory, s.cr3);
     const u64 gs_base = s.segment[processor::seg_gs].base;
-    const auto read64 = [&](u64 base, std::optional<u32> offset) -> std::optional<u64> {
-        std::array<std::byte, 8> bytes{};
-        if (!offset || !memory.read(Gva(base + *offset), bytes)) return std::nullopt;
-        return std::bit_cast<u64>(bytes);
-    };
     switch (exit.index) {
-    case hook_return: {
-        const u64 registers = s.gpr[processor::rdi];
-        const auto ax = read64(registers, m_info->registers.ax);
-        const auto original = read64(registers, m_info->registers.orig_ax);
-        const auto cs = read64(registers, m_info->registers.cs);
-        if (!ax) return; // not a pt_regs: a kernel that calls this otherwise
-        SystemCallReturn r;
-        r.caller = caller(gs_base);
-        r.result = static_cast<i64>(*ax);
-        r.original_number = static_cast<i64>(original.value_or(~u64{0}));
-        r.compat = cs && (*cs & 0xffff) == 0x23;
-        r.time_ns = m_clock.now_ns();
-        m_observer.returned(
-            r, linux_::PageTableReader(m_memory, s.cr3, linux_::PageTableReader::Access::user));
-        return;
-    }
     case hook_exit: {
         TaskExit e;
         e.caller = caller(gs_base);

@@ -5,7 +5,7 @@
 /// The guest's values of LSTAR, CSTAR and SYSENTER_EIP live here; the register block holds the
 /// hooked vectors. Reads are spoofed, writes become the guest's value while the hook stays. Returns
 /// are seen at the kernel's syscall_exit_to_user_mode, by an execution hook of the processor: every
-/// way back to user mode passes it.
+/// way back to user mode passes it. The hook leads to the substitute handler, as the vectors do.
 #pragma once
 
 #include "base/guest_memory.h"
@@ -58,6 +58,14 @@ struct SystemCallReturn {
     unsigned cpu = 0;
 };
 
+/// Calls of one number that were added up in the guest instead of being reported one by one.
+struct SummedCalls {
+    u64 number = 0; ///< x86-64
+    u64 calls = 0;  ///< entered and returned
+    u64 errors = 0; ///< of these: results from -4095 to -1
+    u64 time_ns = 0;
+};
+
 struct TaskExit {
     Caller caller;
     i64 code = 0; ///< as passed to do_exit: wait status format
@@ -84,9 +92,20 @@ class SystemCallObserver {
 public:
     virtual ~SystemCallObserver() = default;
     /// Asked once a call number when the hook is set: what to do with such calls.
+    /// CallAction::sum: they are told by `summed`, but for those that one event or another makes
+    /// special, which are reported; then `entered` lacks all but number, caller and time.
     [[nodiscard]] virtual CallAction action(u64 number) = 0;
+    /// Likewise for returns, of calls by any door whose number this is: hypercall, log if nothing
+    /// of the caller's memory is looked at (only calls by SYSCALL are then logged), or none. Sums
+    /// are decided by `action` alone.
+    [[nodiscard]] virtual CallAction return_action(u64 number) {
+        static_cast<void>(number);
+        return CallAction::hypercall;
+    }
     virtual void entered(const SystemCallEntry& entry, const UserMemory& memory) = 0;
     virtual void returned(const SystemCallReturn& exit, const UserMemory& memory) = 0;
+    /// What was added up since this was called last; before the machine's end.
+    virtual void summed(const SummedCalls& calls) { static_cast<void>(calls); }
     virtual void signal(const SignalDelivery& delivery) = 0;
     virtual void task_exited(const TaskExit& exit) = 0;
     /// The kernel has read what execve was asked and is about to replace the caller's program:
@@ -138,6 +157,14 @@ public:
     void set_tsc_adjust(u64 adjust);
     /// Reports the calls that wait in the ring.
     void drain_ring();
+    /// The machine has come to its end: reports the ring, the calls under way, and the sums.
+    void finish();
+    /// Returns are seen from now on, at `hook`, where RDI names a pt_regs. Called when the kernel
+    /// is known.
+    /// @param current where the kernel keeps the pointer to the task that runs, a page that never
+    /// moves; nullopt: unknown, and then nothing is logged or added up
+    void watch_returns(Gva hook, const guest::linux_::RegistersLayout& registers,
+                       std::optional<Gpa> current);
     /// The guest waits: the observer gets all there is, and is told so.
     void idle();
     /// SYSCALL entries counted in the guest, by number.
@@ -152,7 +179,13 @@ private:
                std::shared_ptr<KernelKnowledge> knowledge, AnonymousMapping pages);
     [[nodiscard]] Result<> install();
     void learn_kernel(u64 lstar);
-    void view_current_task();
+    [[nodiscard]] std::optional<Gpa> place_of_current() const;
+    void report_return();
+    void report_other_returns();
+    [[nodiscard]] Caller identity(Gva task) const;
+    void report_pending(PendingCall& call);
+    void report_pending_of_current();
+    void report_all_pending();
     [[nodiscard]] std::optional<u64> kernel_cr3() const;
     [[nodiscard]] Caller caller(u64 gs_base) const;
     void report_entry(SystemCallAbi abi, u32 number, const std::array<u64, 6>& args, u64 user_ip,
@@ -173,6 +206,8 @@ private:
     u64 m_guest_lstar = 0, m_guest_cstar = 0, m_guest_sysenter = 0;
     const guest::linux_::KernelInfo* m_info = nullptr;
     std::optional<guest::linux_::TaskReader> m_tasks;
+    guest::linux_::RegistersLayout m_registers; ///< pt_regs
+    std::optional<Gpa> m_current;               ///< where `current` is kept
     u64 m_slide = 0;
     u64 m_tsc_adjust = 0;
     std::optional<Gva> m_probe; ///< kernel data that user page tables never map

@@ -15,6 +15,9 @@ public:
         : m_observer(observer), m_time(time) {}
 
     [[nodiscard]] CallAction action(u64 number) override { return m_observer.action(number); }
+    [[nodiscard]] CallAction return_action(u64 number) override {
+        return m_observer.return_action(number);
+    }
     void entered(const SystemCallEntry& entry, const UserMemory& memory) override {
         const Booked booked(&m_time, Activity::trace);
         ++m_entered;
@@ -24,6 +27,11 @@ public:
         const Booked booked(&m_time, Activity::trace);
         ++m_returned;
         m_observer.returned(exit, memory);
+    }
+    void summed(const SummedCalls& calls) override {
+        const Booked booked(&m_time, Activity::trace);
+        m_summed += calls.calls;
+        m_observer.summed(calls);
     }
     void signal(const SignalDelivery& delivery) override {
         const Booked booked(&m_time, Activity::trace);
@@ -51,13 +59,14 @@ public:
         return {"trace",
                 {{"calls_entered", m_entered},
                  {"calls_returned", m_returned},
+                 {"calls_summed", m_summed},
                  {"other_reports", m_others}}};
     }
 
 private:
     SystemCallObserver& m_observer;
     TimeAccount& m_time;
-    u64 m_entered = 0, m_returned = 0, m_others = 0;
+    u64 m_entered = 0, m_returned = 0, m_summed = 0, m_others = 0;
 };
 
 } // namespace gnomon::monitor

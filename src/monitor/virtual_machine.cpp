@@ -160,7 +160,7 @@ Result<> VirtualMachine::boot() {
 
 Result<RunOutcome> VirtualMachine::run() {
     const auto ended = [this](RunEnd end) {
-        if (m_interposer != nullptr) m_interposer->drain_ring(); // logged since the last report
+        if (m_interposer != nullptr) m_interposer->finish();
         RunOutcome outcome{end, {}};
         if (end == RunEnd::triple_fault) outcome.processor_state = state_text();
         return outcome;

@@ -52,6 +52,27 @@ struct MsrBitmap {
 };
 
 inline constexpr unsigned execution_hook_count = 4;
+inline constexpr unsigned hook_operand_count = 3;
+
+/// What an execution hook leads to instead of an exit: code in monitor mode (M1.4), which has no
+/// way to guest memory but these operands.
+///
+/// Before the instruction at the hook, the processor reads quadwords of guest memory at general
+/// register `base` plus `offset`, with the rights of the code there, and stores them into the
+/// monitor's pages. Then it goes to `entry` in monitor mode, as a hooked system-call entry does,
+/// with every register and flag as it was. If the JMP that leaves the mode goes to the hook, the
+/// instruction there comes next, is not hooked once more, and nothing is delivered before it.
+///
+/// The hook exits all the same, as one without a handler, if an operand is not RAM that can be read
+/// without a page fault and within one page; outside 64-bit code; and where the instruction is
+/// looked at by itself: with TF, RF or a debug breakpoint, behind STI or MOV SS, and in rings 1
+/// and 2.
+struct HookHandler {
+    Gva entry;        ///< in [monitor_mode_begin, monitor_mode_end); 0: none, the hook exits
+    u64 operands = 0; ///< where in the monitor's pages they are stored, in bytes; 8-byte aligned
+    u8 base = 0;      ///< Gpr
+    i32 offset[hook_operand_count] = {};
+};
 
 struct ControlBlock {
     RegisterBlock state;
@@ -75,15 +96,18 @@ struct ControlBlock {
     /// mode: fetches and data accesses go by monitor_root, nothing is delivered, VMCALL exits; the
     /// first near indirect JMP leaves it.
     Gva monitor_mode_begin, monitor_mode_end;
-    bool monitor_mode = false; ///< the processor is in monitor mode now
+    bool monitor_mode = false;         ///< the processor is in monitor mode now
+    bool monitor_mode_by_hook = false; ///< and got there by an execution hook
     MsrBitmap msr_read_intercept, msr_write_intercept;
     std::bitset<256> int_intercept;     ///< INT n that exits instead of being done
     std::bitset<256> int_delivery_exit; ///< INT n that exits once it has entered its handler, with
                                         ///< nothing about it changed; one that faults does not
     Gva execution_hook[execution_hook_count]; ///< supervisor-mode instruction addresses that exit;
                                               ///< 0: none
+    HookHandler hook_handler[execution_hook_count]; ///< of the hooks of the same index
     /// Cleared by the monitor to step over the hook at RIP once. The processor sets it again when
-    /// that instruction has begun; until then it delivers nothing, so that it is this instruction.
+    /// that instruction has begun; until then it delivers nothing but exceptions, which are that
+    /// instruction's own.
     bool execution_hook_armed = true;
 
     // --- events ---

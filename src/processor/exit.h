@@ -24,7 +24,8 @@ enum class ExitReason : u8 {
     software_interrupt, ///< INT n with its bit set in ControlBlock::int_intercept; RIP at the
                         ///< instruction
     hypercall,          ///< VMCALL in monitor mode; RIP after it
-    execution_hook,     ///< RIP equals ControlBlock::execution_hook[index]; not yet executed
+    execution_hook,     ///< RIP equals ControlBlock::execution_hook[index], and no handler took it;
+                        ///< not yet executed
     write_buffer_full,  ///< the next write's records do not fit; RIP at the instruction (M2.5)
     triple_fault,       ///< shutdown
     wbinvd,             ///< WBINVD or INVD; RIP at the instruction

@@ -60,6 +60,14 @@ struct SyscallExit {
     bool child_return = false;
 };
 
+/// Calls by SYSCALL, entered and returned, of which only the sums are known.
+struct SyscallSums {
+    u64 number = 0;
+    u64 calls = 0;
+    u64 errors = 0;
+    u64 time_ns = 0; ///< from entering to returning
+};
+
 /// A signal that the kernel delivers to a task: struct siginfo, flattened. Fields that the code
 /// does not carry are ignored.
 struct SignalDelivered {

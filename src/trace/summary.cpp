@@ -38,6 +38,13 @@ void Summary::add(std::string_view name, u64 nanoseconds, bool error) {
     counts.nanoseconds += nanoseconds;
 }
 
+void Summary::add(std::string_view name, const SyscallSums& sums) {
+    Counts& counts = of(name);
+    counts.calls += sums.calls;
+    counts.errors += sums.errors;
+    counts.nanoseconds += sums.time_ns;
+}
+
 void Summary::add_unreturned(std::string_view name) { ++of(name).calls; }
 
 void Summary::print(Text& out) const {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "trace/escape.h"
+#include "trace/event.h"
 
 #include <map>
 #include <string>
@@ -14,6 +15,8 @@ namespace gnomon::trace {
 class Summary {
 public:
     void add(std::string_view name, u64 nanoseconds, bool error);
+    /// All calls of a number.
+    void add(std::string_view name, const SyscallSums& sums);
     /// A call that did not return: counted, without time.
     void add_unreturned(std::string_view name);
     /// Appends the table, most expensive first.

@@ -444,6 +444,14 @@ void Tracer::on_exit(const SyscallExit& event, MemoryReader& memory) {
     end_of_call(pending.entered_ns, event.timestamp_ns);
 }
 
+void Tracer::on_summed(const SyscallSums& sums) {
+    m_counters.entered += sums.calls;
+    m_counters.returned += sums.calls;
+    if (!m_filter.wants(Abi::x86_64, sums.number)) return;
+    const std::string_view name = name_of(Abi::x86_64, sums.number);
+    m_summary.add(name.empty() ? std::string_view("syscall_???") : name, sums);
+}
+
 void Tracer::abandon(Task& task, Pending& pending, u64 timestamp_ns) {
     if (!pending.shown || m_error) return;
     if (m_options.summary || m_options.summary_also)

@@ -47,6 +47,8 @@ public:
 
     void on_enter(const SyscallEnter& event, MemoryReader& memory);
     void on_exit(const SyscallExit& event, MemoryReader& memory);
+    /// For the summary: calls that were not told one by one. None of them is wanted otherwise.
+    void on_summed(const SyscallSums& sums);
     /// The kernel is about to replace the task's program: `memory` is the old one's for the last
     /// time, and what execve was asked has been read by the kernel, so it is there.
     void on_exec(const TaskId& task, MemoryReader& memory);

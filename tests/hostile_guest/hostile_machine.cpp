@@ -331,7 +331,7 @@ void HostileMachine::reset_registers() {
     std::memcpy(s.extended.legacy + processor::ExtendedState::mxcsr, &mxcsr, sizeof mxcsr);
     cb.injection = {};
     cb.interrupt_window = cb.nmi_window = cb.interrupt_shadow = cb.nmi_blocked = false;
-    cb.io_data_valid = cb.monitor_mode = false;
+    cb.io_data_valid = cb.monitor_mode = cb.monitor_mode_by_hook = false;
     cb.held_debug_traps = 0;
     cb.execution_hook_armed = true;
     cb.io_data = 0;

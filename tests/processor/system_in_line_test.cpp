@@ -97,6 +97,41 @@ TEST(SystemInLine, StiHoldsAnInterruptBackForOneInstruction) {
     }
 }
 
+// The offset counts, the upper halves are cleared, and the flags stay.
+TEST(SystemInLine, TheTimeStampCounterIsRead) {
+    for (const u64 offset : {u64{0}, u64{1} << 32, ~u64{0} << 20}) {
+        Guest g;
+        g.assemble(place::kernel_code, [](Code& c) {
+            c.mov(rax, ~u64{0});
+            c.mov(rdx, rax);
+            c.mov(ecx, 77);
+            c.mov(r14, 88);
+            c.stc();
+            c.rdtsc();
+            c.mov(r8, rax);
+            c.mov(r9, rdx);
+            c.adc(ecx, 0);
+            c.rdtsc();
+            c.hlt();
+        });
+        g.block().tsc_offset = offset;
+        const u64 begin = __builtin_ia32_rdtsc();
+        const Stop stop = g.run();
+        const u64 end = __builtin_ia32_rdtsc();
+        ASSERT_TRUE(stop.halted()) << stop.text();
+        const u64 first = g.gpr(processor::r8) + (g.gpr(processor::r9) << 32) - offset;
+        const u64 second = g.gpr(processor::rax) + (g.gpr(processor::rdx) << 32) - offset;
+        EXPECT_GE(first, begin);
+        EXPECT_GE(second, first);
+        EXPECT_LE(second, end);
+        EXPECT_EQ(g.block().tsc_read, second);
+        EXPECT_EQ(g.gpr(processor::r8) >> 32 | g.gpr(processor::r9) >> 32, 0U);
+        EXPECT_EQ(g.gpr(processor::rcx), 78U);
+        EXPECT_EQ(g.gpr(processor::r14), 88U);
+        EXPECT_EQ(g.cpu().statistics().helper_calls, 1U) << "HLT alone";
+    }
+}
+
 class Smap : public testing::Test {
 protected:
     static constexpr u64 user_page = 0x50000000;

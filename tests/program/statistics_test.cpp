@@ -146,10 +146,27 @@ TEST_F(StatisticsOfABoot, CountWhatATraceCosts) {
     EXPECT_GT(s.at("trace").at("calls_entered").get<u64>(), 50U);
     EXPECT_GE(s.at("trace").at("calls_entered").get<u64>(),
               s.at("trace").at("calls_returned").get<u64>() / 2);
+    EXPECT_EQ(s.at("trace").at("calls_summed"), 0);
     EXPECT_GT(s.at("time").at("trace_ns").get<u64>(), 0U);
     EXPECT_GT(s.at("time").at("idle_ns").get<u64>(), 50'000'000U);
     EXPECT_GT(s.at("exits").at("hypercall").at("count").get<u64>(), 0U);
     EXPECT_GT(s.at("machine").at("idle_periods").get<u64>(), 0U);
+}
+
+// What is only counted is counted in the guest: few of its calls exit.
+TEST_F(StatisticsOfABoot, CountedCallsSeldomExit) {
+    const Finished finished = run_program(traced({"-c", "-o", "/dev/null", "--stats=json"},
+                                                 {"sh", "-c", "ls -l / >/dev/null; sleep 0.2"}));
+    ASSERT_EQ(finished.status, 0) << finished.err;
+    const Json s = statistics(finished);
+    expect_sound(s);
+    const u64 summed = s.at("trace").at("calls_summed").get<u64>();
+    const u64 told = s.at("trace").at("calls_entered").get<u64>();
+    EXPECT_GT(summed, 50U);
+    EXPECT_GT(summed, 2 * told);
+    EXPECT_LT(s.at("exits").at("execution_hook").at("count").get<u64>() +
+                  s.at("exits").at("hypercall").at("count").get<u64>(),
+              summed);
 }
 
 } // namespace

@@ -281,6 +281,12 @@ bool Guest::handle(const Exit& exit) {
         m_interposer->on_hypercall();
         reconciles = false;
         break;
+    case ExitReason::execution_hook:
+        if (m_interposer == nullptr) return false;
+        m_interposer->on_execution_hook(exit);
+        block().execution_hook_armed = false;
+        reconciles = false;
+        break;
     case ExitReason::software_interrupt_delivered:
         if (m_interposer == nullptr) return false;
         m_interposer->on_software_interrupt(exit);

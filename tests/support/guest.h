@@ -106,15 +106,24 @@ private:
 class Recorder final : public monitor::SystemCallObserver {
 public:
     std::function<monitor::CallAction(u64)> decide;
+    std::function<monitor::CallAction(u64)> decide_return;
     std::vector<monitor::SystemCallEntry> entries;
+    std::vector<monitor::SystemCallReturn> returns;
+    std::vector<monitor::SummedCalls> sums;
 
     [[nodiscard]] monitor::CallAction action(u64 number) override {
         return decide ? decide(number) : monitor::CallAction::none;
     }
+    [[nodiscard]] monitor::CallAction return_action(u64 number) override {
+        return decide_return ? decide_return(number) : monitor::CallAction::hypercall;
+    }
     void entered(const monitor::SystemCallEntry& entry, const monitor::UserMemory&) override {
         entries.push_back(entry);
     }
-    void returned(const monitor::SystemCallReturn&, const monitor::UserMemory&) override {}
+    void returned(const monitor::SystemCallReturn& r, const monitor::UserMemory&) override {
+        returns.push_back(r);
+    }
+    void summed(const monitor::SummedCalls& calls) override { sums.push_back(calls); }
     void signal(const monitor::SignalDelivery&) override {}
     void task_exited(const monitor::TaskExit&) override {}
     void knowledge_missing(const std::string&) override {}

@@ -332,6 +332,30 @@ TEST(Summary, Table) {
                         "gnomon: 3 system calls entered, 3 returned, 0 never return\n");
 }
 
+// Calls told as sums and calls told one by one are one table.
+TEST(Summary, TakesSums) {
+    TraceOptions o;
+    o.summary = true;
+    Bench b(o);
+    SyscallEnter e = enter(shell, "getpid");
+    e.timestamp_ns = 1000;
+    b.tracer.on_enter(e, b.memory);
+    SyscallExit x = leave(shell, "getpid", 5);
+    x.timestamp_ns = 1'001'000;
+    b.tracer.on_exit(x, b.memory);
+    b.tracer.on_summed({e.number, 3, 1, 5'000'000});
+    b.tracer.on_summed({0x1ff, 1, 0, 3'000'000});
+    ASSERT_TRUE(b.tracer.finish());
+    EXPECT_EQ(b.text(), "% time     seconds  usecs/call     calls    errors syscall\n"
+                        "------ ----------- ----------- --------- --------- ----------------\n"
+                        " 66.67    0.006000        1500         4         1 getpid\n"
+                        " 33.33    0.003000        3000         1           syscall_0x1ff\n"
+                        "------ ----------- ----------- --------- --------- ----------------\n"
+                        "100.00    0.009000        1800         5         1 total\n"
+                        "gnomon: 5 system calls entered, 5 returned, 0 never return\n");
+    EXPECT_TRUE(b.tracer.counters().balanced());
+}
+
 class FailingSink final : public Sink {
 public:
     Result<> write(std::string_view) override {

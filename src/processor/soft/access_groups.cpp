@@ -226,6 +226,11 @@ private:
         switch (d.disposition.action) {
         case Action::pass: pass(d); return;
         case Action::nothing: return;
+        case Action::helper:
+            if (d.z.mnemonic != ZYDIS_MNEMONIC_RDTSC) break;
+            m_registers[rax] = fresh(); // and that is all, whether or not by its helper
+            m_registers[rdx] = fresh();
+            return;
         case Action::jump_if: m_branch_floor = m_at + 1; return;
         case Action::bit_test:
             if (d.memory() != nullptr && d.operands[1].type == ZYDIS_OPERAND_TYPE_REGISTER) break;
@@ -279,8 +284,7 @@ private:
             if (near) add_stack(rsp, 0, false);
             break;
         case Action::jump:
-            if (near && by_memory && o.size == 64 && m_mode.set() != TlbSet::monitor)
-                add_memory(d, 8, false);
+            if (near && by_memory && o.size == 64) add_memory(d, 8, false);
             break;
         default: break;
         }

@@ -77,6 +77,8 @@ private:
     InLine emit_in_line(const DecodedInstruction& d);
     void pick_bits(const Xbyak::Reg64& r, u32 mask_slot);
     bool emit_segment_read(const DecodedInstruction& d);
+    void emit_rdtsc();
+    void emit_leave_monitor_mode(const DecodedInstruction& d);
     void emit_swapgs();
     void emit_sti(const Instruction& i);
     void emit_pushf(const Instruction& i);

@@ -139,6 +139,8 @@ int finish_helper(Cpu& cpu, const HelperSite& site, HelperResult result) {
         }
         [[fallthrough]];
     case HelperResult::next_here: cpu.next_host = site.continuation; return 0;
+    case HelperResult::from_handler: cpu.next_host = cpu.hook_continuation; return 0;
+    case HelperResult::to_handler: cpu.hook_continuation = site.continuation; [[fallthrough]];
     case HelperResult::dispatch:
         return site.chains && go_on(cpu, ChainKind::helper) ? 0 : static_cast<int>(Leave::state);
     case HelperResult::fault: return static_cast<int>(Leave::fault);

@@ -69,7 +69,9 @@ enum class HelperResult : u32 {
     fault, ///< nothing was changed; Cpu::pending says what to raise, or which exit to take at this
            ///< instruction
     exit,  ///< return from `enter` with Cpu::exit; state.rip was set by the helper
-    next_here, ///< go on with the instruction itself (a check that was put before it)
+    next_here,    ///< go on with the instruction itself (a check that was put before it)
+    to_handler,   ///< as `dispatch`, from the check of an execution hook to the hook's handler
+    from_handler, ///< go on with the instruction at Cpu::hook_rip, from its hook's handler
 };
 
 /// What stands in the way of the current instruction.
@@ -120,6 +122,9 @@ struct Cpu {
     /// written) directly. nullptr with pending.kind == none: use read/write, piece by piece (MMIO,
     /// traced, code).
     [[nodiscard]] Hva direct(Gva gva, u64 size, bool write);
+    /// Reads a quadword if it is RAM within one page that the current code may read; else false,
+    /// and nothing has happened. Breakpoints do not see it.
+    [[nodiscard]] bool peek(Gva gva, u64& out);
     template <class T>
     [[nodiscard]] bool read_object(Gva gva, T& out, AccessMode mode = AccessMode::data) {
         return read(gva, &out, sizeof out, mode);
@@ -212,7 +217,7 @@ struct Cpu {
     u64 all_but_if = ~rflags::if_, all_but_df = ~rflags::df, all_but_ac = ~rflags::ac;
     u64 arithmetic_mask = rflags::arithmetic;
     u64 pushed_system_mask = ~(rflags::arithmetic | rflags::vm | rflags::rf);
-    u64 smap_mask = cr4::smap;
+    u64 smap_mask = cr4::smap, ac_mask = rflags::ac;
     u64 scratch0 = 0; ///< value carried between the two accesses of PUSH [mem], CALL [mem] ...
     u64 group_host[access_group_count] = {}; ///< host address of each access group of the block
     u64 branch_target = 0; ///< of an indirect CALL, while its return address is pushed
@@ -225,8 +230,14 @@ struct Cpu {
     u64 run_rip = 0;      ///< of the first instruction since translated code was entered, or since
                           ///< RF may have been set
     bool resumed = false; ///< RF was set since, and is to be cleared when the run ends
-    u64 resume_rip = 0;   ///< set by stubs that leave translated code
-    void* site = nullptr; ///< what the stub that left wants done (LinkSite, BranchSite)
+    bool handler_entered = false; ///< monitor mode was entered in this run
+    u64 hook_rip = 0;             ///< address of the execution hook whose handler was entered last
+    u64 hook_continuation = 0; ///< host address behind the check of that hook, which serves in the
+                               ///< same run
+    bool hook_passed = false;  ///< the instruction at hook_rip was begun in this run, and its hook
+                               ///< has not been met since
+    u64 resume_rip = 0;        ///< set by stubs that leave translated code
+    void* site = nullptr;      ///< what the stub that left wants done (LinkSite, BranchSite)
     u32 guest_mxcsr = 0x1f80, host_mxcsr = 0x1f80;
     u64 fault_host_pc = 0; ///< host address of an instruction that raised a host signal
     int fault_signal = 0;

@@ -54,6 +54,10 @@ BlockEmitter::InLine BlockEmitter::emit_in_line(const DecodedInstruction& d) {
         return InLine::done;
     case ZYDIS_MNEMONIC_CLAC:
     case ZYDIS_MNEMONIC_STAC: return supervisor ? emit_clac_stac(d) : InLine::no;
+    case ZYDIS_MNEMONIC_RDTSC: // which CR4.TSD forbids beyond ring 0
+        if (!supervisor && m_mode.set() != TlbSet::monitor) return InLine::no;
+        emit_rdtsc();
+        return InLine::done;
     default: return InLine::no;
     }
 }
@@ -158,6 +162,97 @@ BlockEmitter::InLine BlockEmitter::emit_clac_stac(const DecodedInstruction& d) {
     m.lea(h::r13, m.ptr[h::r13 + i.page_offset + i.length]);
     indirect_jump(nullptr, other);
     return InLine::block_ends;
+}
+
+/// As guest_tsc.
+void BlockEmitter::emit_rdtsc() {
+    constexpr u32 half = 32;
+    m.store(GNOMON_CPU(rcx_save), h::rcx);
+    const u32 again = m.here();
+    m.load(h::r13, GNOMON_CPU(cb.tsc_offset));
+    m.rdtsc();
+    m.mov(h::r14d, half);
+    m.shlx(h::rdx, h::rdx, h::r14);
+    m.lea(h::rax, m.ptr[h::rax + h::rdx]);
+    m.store(GNOMON_CPU(cb.tsc_read), h::rax);
+    m.load(h::r14, GNOMON_CPU(cb.tsc_offset));
+    m.not_(h::r14);
+    m.lea(h::rcx, m.ptr[h::r13 + h::r14 + 1]);
+    const u32 same = m.jrcxz_later();
+    m.jump_to(again); // a handler that changed the offset meanwhile did not know of this reading
+    m.bind_short(same);
+    m.load(h::rcx, GNOMON_CPU(rcx_save));
+    m.lea(h::rax, m.ptr[h::rax + h::r13]);
+    m.rorx(h::rdx, h::rax, half);
+    m.mov(h::edx, h::edx);
+    m.mov(h::eax, h::eax);
+}
+
+/// The near indirect JMP in monitor mode. What the handler was entered for in this run it goes on
+/// with at once; after an exit there may be something to deliver first, and the helper does it.
+void BlockEmitter::emit_leave_monitor_mode(const DecodedInstruction& d) {
+    const Instruction& i = d.compact;
+    const i64 next = i64{i.page_offset} + i.length;
+    if (!m_bmi2 || !m_mode.has(Mode::code64) || m_mode.has(Mode::single)) {
+        emit_helper(i, leave_monitor_mode, false);
+        go_to(next);
+        return;
+    }
+    std::vector<u32> to_helper;
+    const auto helper_unless_zero = [&] {
+        const u32 zero = m.jrcxz_later();
+        to_helper.push_back(m.jump_later());
+        m.bind_short(zero);
+    };
+    const auto helper_if_zero = [&] { to_helper.push_back(m.jump_if_rcx_zero_later()); };
+    const auto load_byte = [&](u32 slot) {
+        m.db(0x65), m.movzx(h::ecx, m.byte[Xbyak::RegExp(std::size_t{slot})]);
+    };
+    const auto store_byte = [&](u32 slot, int value) {
+        m.db(0x65), m.mov(m.byte[Xbyak::RegExp(std::size_t{slot})], value);
+    };
+    branch_target_to_r13(d);
+    m.store(GNOMON_CPU(rcx_save), h::rcx);
+    load_byte(GNOMON_CPU(handler_entered));
+    helper_if_zero();
+    load_byte(GNOMON_CPU(cb.monitor_mode_by_hook));
+    const u32 by_vector = m.jump_if_rcx_zero_later();
+
+    m.load(h::rcx, GNOMON_CPU(hook_rip));
+    m.not_(h::rcx);
+    m.lea(h::rcx, m.ptr[h::r13 + h::rcx + 1]);
+    helper_unless_zero();
+    m.load(h::r14, GNOMON_CPU(hook_continuation));
+    store_byte(GNOMON_CPU(cb.monitor_mode), 0);
+    store_byte(GNOMON_CPU(cb.monitor_mode_by_hook), 0);
+    store_byte(GNOMON_CPU(hook_passed), 1);
+    pick_bits(h::r13, GNOMON_CPU(page_mask));
+    m.store(GNOMON_CPU(page_base), h::r13);
+    m.load(h::rcx, GNOMON_CPU(rcx_save));
+    m.jmp(h::r14);
+
+    // To a handler of the guest's in ring 0, with SMAP in force.
+    m.bind(by_vector);
+    const u16 wanted = static_cast<u16>((m_mode.bits & ~(Mode::set_mask | Mode::hooked)) |
+                                        static_cast<u16>(TlbSet::supervisor));
+    m.load(h::rcx, tlb_offset(TlbSet::supervisor, offsetof(Tlb, fetch_mode)));
+    m.lea(h::rcx, m.ptr[h::rcx - static_cast<int>(wanted)]);
+    helper_unless_zero();
+    m.load(h::r14, rflags_slot);
+    m.db(0x65), m.pext(h::rcx, h::r14, m.ptr[Xbyak::RegExp(std::size_t{GNOMON_CPU(ac_mask)})]);
+    helper_unless_zero();
+    m.load(h::r14, GNOMON_CPU(cb.state.cr4));
+    m.db(0x65), m.pext(h::rcx, h::r14, m.ptr[Xbyak::RegExp(std::size_t{GNOMON_CPU(smap_mask)})]);
+    helper_if_zero();
+    store_byte(GNOMON_CPU(cb.monitor_mode), 0);
+    m.load(h::rcx, GNOMON_CPU(rcx_save));
+    indirect_jump(nullptr, TlbSet::supervisor);
+
+    for (const u32 jump : to_helper)
+        m.bind(jump);
+    m.load(h::rcx, GNOMON_CPU(rcx_save));
+    emit_helper(i, leave_monitor_mode, false);
+    go_to(next);
 }
 
 } // namespace gnomon::processor::soft

@@ -145,8 +145,7 @@ void BlockEmitter::emit_jump(const DecodedInstruction& d) {
         return;
     }
     if (m_mode.set() == TlbSet::monitor) {
-        emit_helper(i, leave_monitor_mode, false);
-        go_to(next);
+        emit_leave_monitor_mode(d);
         return;
     }
     branch_target_to_r13(d);

@@ -98,6 +98,7 @@ constexpr HelperKind kinds[] = {
     KIND(xlat),
     KIND(raise_nm),
     KIND(check_execution_hook),
+    KIND(check_execution_hook_singly),
     KIND(leave_monitor_mode),
 };
 static_assert(std::size(kinds) <= helper_kind_limit);

@@ -123,6 +123,8 @@ HelperResult xlat(Cpu&, const Instruction&);
 // translation_helpers.cpp: what translation itself needs
 HelperResult raise_nm(Cpu&, const Instruction&);
 HelperResult check_execution_hook(Cpu&, const Instruction&); ///< before the hooked instruction
+/// Likewise in blocks of one instruction: the hook exits, whether or not it has a handler.
+HelperResult check_execution_hook_singly(Cpu&, const Instruction&);
 HelperResult
 leave_monitor_mode(Cpu&, const Instruction&); ///< the near indirect JMP of the substitute handler
 

@@ -136,6 +136,21 @@ Hva Cpu::direct(Gva gva, u64 size, bool write) {
     return found.host + gva.page_offset();
 }
 
+bool Cpu::peek(Gva gva, u64& out) {
+    if (!canonical(gva.value()) || gva.page_offset() > page_size - sizeof out) return false;
+    const TlbSet set = current_set(*this);
+    Hva page = cached(*this, set, gva, false);
+    if (page == nullptr) {
+        ++statistics.helper_walks;
+        const Walk found = walk(*this, gva, Reach::read, set);
+        if (found.kind != Walk::Kind::ram) return false;
+        fill_tlb(*this, set, gva, found);
+        page = found.host;
+    }
+    std::memcpy(&out, page + gva.page_offset(), sizeof out);
+    return true;
+}
+
 Gva Cpu::linear(unsigned segment, u64 offset) const {
     const bool fs_gs = segment == seg_fs || segment == seg_gs;
     if (cb.state.code64()) return Gva(fs_gs ? cb.state.segment[segment].base + offset : offset);

@@ -161,7 +161,8 @@ gnomon::Statistics SoftProcessor::report() const {
                          {"context_losses", s.context_losses},
                          {"context_flushes", s.context_flushes},
                          {"traced_writes", s.traced_writes},
-                         {"hooked_calls", s.hooked_calls}};
+                         {"hooked_calls", s.hooked_calls},
+                         {"handled_hooks", s.handled_hooks}};
 
     all.push_back(chains(s, ns_per_tick));
 

@@ -428,11 +428,12 @@ Exit SoftProcessor::enter() {
         if (m_kicked.exchange(false)) return leave_for(ExitReason::kicked);
         if (!cb.execution_hook_armed && !at_execution_hook(cb)) cb.execution_hook_armed = true;
         // An instruction that has got its I/O data runs to its end first, one that was hooked comes
-        // next, and nothing is delivered in monitor mode.
+        // next, but for an exception that it has raised, and nothing is delivered in monitor mode.
         if ((!cb.io_data_valid || m_delivery_reads) && !cb.monitor_mode &&
-            cb.execution_hook_armed) {
+            (cb.execution_hook_armed || cb.injection.kind == Injection::Kind::exception)) {
             if (cb.injection.kind != Injection::Kind::none) {
                 link_site = nullptr;
+                cb.execution_hook_armed = true;
                 cpu.merge_flags();
                 if (deliver()) return leave();
                 continue;
@@ -482,6 +483,8 @@ Exit SoftProcessor::enter() {
         cpu.steps_by_new_tf = false;
         cpu.traps_held = false;
         cpu.mid_repeat = false;
+        cpu.handler_entered = false;
+        cpu.hook_passed = false;
         const Leave reason = run(target.entry);
         cpu.merge_flags();
         const auto complete_rf = [&] { // RF covers one instruction, all turns of it
@@ -518,6 +521,8 @@ Exit SoftProcessor::enter() {
                     cb.held_debug_traps = held_traps;
                     cb.execution_hook_armed = hook_armed;
                 }
+                if (cpu.hook_passed && cb.state.rip == cpu.hook_rip)
+                    cb.execution_hook_armed = false;
                 return leave();
             }
             raise_pending();

@@ -107,6 +107,7 @@ struct Counters {
         cache_flushes = 0, traced_writes = 0, straddles = 0;
     u64 instructions = 0;      ///< begun; only with SoftProcessorOptions::count_instructions
     u64 hooked_calls = 0;      ///< system calls that entered monitor mode
+    u64 handled_hooks = 0;     ///< execution hooks that entered monitor mode
     u64 leaves[8] = {};        ///< returns from translated code, by Leave
     u64 fetch_hits = 0;        ///< look-ups that found their translation by the fetch TLB
     u64 fetch_walks = 0;       ///< look-ups that walked the shadow tables

@@ -22,7 +22,7 @@ HelperResult enter_kernel(Cpu& cpu, u64 vector) {
     cpu.steps_by_new_tf = true;
     if (cb.monitor_root != 0 && Gva(vector) >= cb.monitor_mode_begin &&
         Gva(vector) < cb.monitor_mode_end) {
-        cb.monitor_mode = true;
+        cb.monitor_mode = cpu.handler_entered = true;
         ++cpu.statistics.hooked_calls;
     }
     return HelperResult::dispatch;

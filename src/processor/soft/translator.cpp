@@ -30,7 +30,11 @@ bool ends_block(const DecodedInstruction& d) {
 
 /// Flags that an instruction may need before it is done: those it reads, and all where C++ or a
 /// branch may look.
-u16 flags_needed(const DecodedInstruction& d) {
+u16 flags_needed(const DecodedInstruction& d, Mode mode) {
+    // In ring 0 it cannot fault, and nobody looks.
+    if (d.z.mnemonic == ZYDIS_MNEMONIC_RDTSC && mode.set() != TlbSet::user &&
+        !mode.has(Mode::single))
+        return 0;
     switch (d.disposition.action) {
     case Action::pass:
     case Action::lea:
@@ -85,7 +89,8 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
     u16 needed_before[max_instructions];
     u16 live = rflags::arithmetic;
     for (unsigned n = count; n-- > 0;) {
-        live = static_cast<u16>((live & ~flags_killed(m_decoded[n])) | flags_needed(m_decoded[n]));
+        live = static_cast<u16>((live & ~flags_killed(m_decoded[n])) |
+                                flags_needed(m_decoded[n], page.mode));
         needed_before[n] = live;
     }
 
@@ -108,7 +113,8 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
                         [&](Gva hook) {
                             return hook != Gva() && hook.page_offset() == d.compact.page_offset;
                         }))
-            emitter.emit_hook_check(d, check_execution_hook);
+            emitter.emit_hook_check(d, page.mode.has(Mode::single) ? check_execution_hook_singly
+                                                                   : check_execution_hook);
         if (m_count_instructions) emitter.emit_count();
         open = emitter.emit(d, needed_before[n] != 0);
     }
