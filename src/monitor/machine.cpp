@@ -24,6 +24,8 @@ public:
         auto vm = VirtualMachine::create(m_resources);
         if (!vm) return tl::unexpected(vm.error());
         m_vm = std::move(*vm);
+        // It is in RAM.
+        if (m_resources.options.no_reboot) m_resources.options.initrd = std::vector<std::byte>();
         m_running.store(m_vm.get());
         return {};
     }

@@ -35,7 +35,7 @@ class SystemCallObserver; // monitor/interposer.h
 
 struct MachineOptions {
     std::string kernel;            ///< path: bzImage or ELF
-    std::vector<std::byte> initrd; ///< contents; empty: none
+    std::vector<std::byte> initrd; ///< contents; empty: none. Kept for the next boot only
     std::string append;            ///< kernel command line
     u64 memory = u64{512} << 20;   ///< bytes
     u64 check_shadow =

@@ -11,7 +11,8 @@ namespace gnomon::processor {
 class CodeMap {
 public:
     virtual ~CodeMap() = default;
-    /// [host, host + size) now stands for guest code at `guest`.
+    /// [host, host + size) now stands for guest code at `guest`. Said twice of a translation: its
+    /// hot and its cold code lie apart.
     virtual void translated(u64 host, u64 size, Gva guest, bool user) = 0;
     /// [host, host + size) serves all guest code. @param name what it is; one word.
     virtual void routine(u64 host, u64 size, const char* name) = 0;

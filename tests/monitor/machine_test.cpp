@@ -4,6 +4,7 @@
 #include "monitor/machine.h"
 #include "support/guest.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <elf.h>
@@ -282,13 +283,18 @@ TEST(Machine, TellsWhereTranslatedCodeLies) {
     ASSERT_TRUE((*m)->run());
     ASSERT_GE(map.translations.size(), 4U);
     EXPECT_EQ(map.translations.front().guest, load_address);
+    std::sort(map.translations.begin(), map.translations.end(),
+              [](const auto& a, const auto& b) { return a.host < b.host; });
     u64 end = map.routines_end;
     for (const RecordedMap::Entry& entry : map.translations) {
         EXPECT_FALSE(entry.user);
         EXPECT_GE(entry.guest, load_address);
         EXPECT_LT(entry.guest, load_address + page_size);
         EXPECT_GT(entry.size, 0U);
-        EXPECT_GE(entry.host, end) << "one behind the other";
+        EXPECT_GE(entry.host, end) << "no two of them in one place";
+        const auto same_guest = [&](const auto& other) { return other.guest == entry.guest; };
+        EXPECT_EQ(std::count_if(map.translations.begin(), map.translations.end(), same_guest), 2)
+            << "hot code and cold code";
         end = entry.host + entry.size;
     }
 }

@@ -16,8 +16,8 @@
 #include "processor/soft/code_cache.h"
 #include "processor/soft/sites.h"
 
+#include <array>
 #include <cstddef>
-#include <cstring>
 #include <xbyak/xbyak.h>
 
 namespace gnomon::processor::soft {
@@ -31,9 +31,29 @@ constexpr u32 gpr_slot(unsigned index) {
 
 class Assembler : public Xbyak::CodeGenerator {
 public:
-    /// Assembles at the frontier of `cache`, with at most `room` bytes.
-    Assembler(CodeCache& cache, std::size_t room)
-        : CodeGenerator(room, cache.frontier()), m_cache(cache) {}
+    /// Assembles at the frontiers of `cache`, beginning at that of `part`.
+    explicit Assembler(CodeCache& cache, CodePart part = CodePart::hot)
+        : CodeGenerator(cache.memory().size(), cache.memory().data()), m_cache(cache),
+          m_part(part), m_at{cache.frontier(CodePart::hot), cache.frontier(CodePart::cold)} {
+        setSize(m_at[static_cast<unsigned>(part)]);
+    }
+
+    // --- parts ---
+    /// What follows goes to that part, behind what was assembled there before.
+    void switch_to(CodePart part) {
+        m_at[static_cast<unsigned>(m_part)] = getSize();
+        m_part = part;
+        setSize(m_at[static_cast<unsigned>(part)]);
+    }
+    /// What was assembled is part of the cache from now on. @return its bytes. The last thing to
+    /// call.
+    std::size_t commit() {
+        const std::size_t before = m_cache.used();
+        switch_to(CodePart::hot);
+        for (unsigned n = 0; n < code_part_count; ++n)
+            m_cache.advance(static_cast<CodePart>(n), m_at[n]);
+        return m_cache.used() - before;
+    }
 
     /// Condition codes as in Jcc.
     static constexpr u8 z = 4, nz = 5, be = 6, a = 7;
@@ -102,6 +122,16 @@ public:
 
 private:
     CodeCache& m_cache;
+    CodePart m_part;
+    std::array<std::size_t, code_part_count> m_at; ///< of the parts that are not assembled to now
+};
+
+/// Executable addresses of the PEXT masks of look-ups, which lie with the thunks.
+struct LookUpMasks {
+    u32 index = 0;  ///< address -> TLB index
+    u32 page = 0;   ///< not zero iff not within one page
+    u32 offset = 0; ///< offset in the page
+    u32 sign = 0;   ///< 1 for negative numbers, else 0
 };
 
 /// Addresses of the fixed routines at the start of the code cache (thunks.cpp). All are jumped to,
@@ -129,7 +159,8 @@ struct Thunks {
     u32 entry_miss = 0;   ///< default content of entry tables; entered as blocks are
     u32 enter = 0;        ///< goes to Cpu::next_entry, an entry as tables hold them, for state.rip
     u32 host_fault = 0;   ///< where the signal handler sends a faulting instruction
-    u32 leave = 0;        ///< the end of all that leave; its own address is for profilers only
+    LookUpMasks masks;
+    u32 leave = 0; ///< the end of all that leave; its own address is for profilers only
 };
 
 } // namespace gnomon::processor::soft

@@ -257,9 +257,19 @@ void BlockEmitter::emit_address(const Instruction& i, bool with_segment, i64 ext
     if (with_segment) add_segment_base(i.segment);
 }
 
+void BlockEmitter::extract(const Xbyak::Reg64& to, const Xbyak::Reg64& from,
+                           u32 LookUpMasks::*mask) {
+    constexpr u32 length = 9; // VEX in three bytes, opcode, ModRM, displacement
+    const u32 end = m.here() + length;
+    // From the mask to the end of the instruction it is less than 2 GiB, either way.
+    const auto distance = static_cast<i32>(m_thunks.masks.*mask - end);
+    m.pext(to, from, m.ptr[h::rip + distance]);
+    VERIFY(m.here() == end);
+}
+
 void BlockEmitter::tlb_index(const Xbyak::Reg64& to, const Xbyak::Reg64& from) {
     if (m_bmi2) {
-        extract(to, from, GNOMON_CPU(index_mask));
+        extract(to, from, &LookUpMasks::index);
     } else {
         m.mov(to, from);
         m.shr(to, page_shift);
@@ -269,9 +279,9 @@ void BlockEmitter::tlb_index(const Xbyak::Reg64& to, const Xbyak::Reg64& from) {
 
 /// A jump, to be bound, unless RCX is an offset in a page. RCX is lost; the flags are kept.
 u32 BlockEmitter::jump_unless_in_page() {
-    extract(h::rcx, h::rcx, GNOMON_CPU(page_mask)); // 0 if it is, else less than 1 << 52
+    extract(h::rcx, h::rcx, &LookUpMasks::page); // 0 if it is, else less than 1 << 52
     m.lea(h::rcx, m.ptr[h::rcx - 1]);
-    extract(h::rcx, h::rcx, GNOMON_CPU(sign_mask)); // 1 if it is, else 0
+    extract(h::rcx, h::rcx, &LookUpMasks::sign); // 1 if it is, else 0
     return m.jump_if_rcx_zero_later();
 }
 
@@ -328,7 +338,7 @@ u32 BlockEmitter::look_up(unsigned size, u32 tag) {
         miss = jump_unless_in_page();
         m.mov(h::rcx, h::r14);
         tlb_index(h::r14, h::r13);
-        extract(h::r13, h::r13, GNOMON_CPU(offset_mask));
+        extract(h::r13, h::r13, &LookUpMasks::offset);
         m.load_indexed(h::r14, host, h::r14);
         return miss;
     }
@@ -424,13 +434,26 @@ void BlockEmitter::finish_fetch_misses() {
     }
 }
 
-void BlockEmitter::emit_way(u16 offset, bool call) {
+u32 BlockEmitter::emit_way(u16 offset, bool call) {
+    const u32 begin = m.here();
     if (call) drop_stack_word();
     far_jump_to({offset, false, nullptr});
+    m.switch_to(CodePart::cold);
     finish_fetch_misses();
+    return begin;
 }
 
 Block BlockEmitter::finish(u16 guest_length, bool straddles) {
+    Block block;
+    if (straddles) {
+        block.straddles = true;
+        block.unchecked_entry = m.here(); // page_base is what the caller made it
+        drop_stack_word();
+        m.jump_to(m_plain_entry);
+    }
+    block.end = m.here();
+    m.switch_to(CodePart::cold);
+    block.cold_begin = m.here();
     // Links first: they may add indirect jumps for targets in other pages.
     for (std::size_t n = 0; n < m_links.size(); ++n) {
         const PendingLink link = m_links[n];
@@ -442,18 +465,18 @@ Block BlockEmitter::finish(u16 guest_length, bool straddles) {
         const u16 target = static_cast<u16>(link.target.offset);
         const bool polled = link.polled || target <= m_block_offset;
         if (const u32 entry = m_cache.entry(m_page, target); entry != 0) {
-            const Block* block = m_cache.containing(entry);
-            VERIFY(block != nullptr);
-            if (block->straddles) { // never linked: see SoftProcessor::link
+            const Block* linked = m_cache.containing(entry);
+            VERIFY(linked != nullptr);
+            if (linked->straddles) { // never linked: see SoftProcessor::link
                 m.bind(link.jump);
                 if (link.call) drop_stack_word();
                 far_jump_to(link.target);
                 continue;
             }
             Assembler::patch(m_cache, link.jump,
-                             link.call ? block->called_entry
-                             : polled  ? block->polled_entry
-                                       : block->plain_entry);
+                             link.call ? linked->called_entry
+                             : polled  ? linked->polled_entry
+                                       : linked->plain_entry);
             continue;
         }
         LinkSite& site = *m_cache.allocate<LinkSite>();
@@ -493,19 +516,12 @@ Block BlockEmitter::finish(u16 guest_length, bool straddles) {
         m.mov(h::r14, reinterpret_cast<std::uintptr_t>(slow.site));
         m.jump_to(m_thunks.slow_access);
     }
-    Block block;
-    if (straddles) {
-        block.straddles = true;
-        block.unchecked_entry = m.here(); // page_base is what the caller made it
-        drop_stack_word();
-        m.jump_to(m_plain_entry);
-    }
     block.page = &m_page;
     block.entry = m_entry;
     block.called_entry = m_called_entry;
     block.polled_entry = m_polled_entry;
     block.plain_entry = m_plain_entry;
-    block.end = m.here();
+    block.cold_end = m.here();
     block.offset = m_block_offset;
     block.guest_length = guest_length;
     return block;

@@ -10,12 +10,11 @@
 
 namespace gnomon::processor::soft {
 
-/// Emits the host code of one block at the frontier of the cache. Used once.
+/// Emits the host code of one block at the frontiers of the cache. Used once.
 class BlockEmitter {
 public:
-    BlockEmitter(CodeCache& cache, const Thunks& thunks, FeatureSet features, PageCode& page,
-                 std::size_t room)
-        : m(cache, room), m_cache(cache), m_thunks(thunks), m_page(page), m_mode(page.mode),
+    BlockEmitter(CodeCache& cache, const Thunks& thunks, FeatureSet features, PageCode& page)
+        : m(cache), m_cache(cache), m_thunks(thunks), m_page(page), m_mode(page.mode),
           m_bmi2(features.has(Feature::bmi2)) {}
 
     /// The entries.
@@ -38,10 +37,11 @@ public:
     /// Cold parts; returns the finished block with its marks.
     [[nodiscard]] Block finish(u16 guest_length, bool straddles);
     [[nodiscard]] const std::vector<Mark>& marks() const { return m_marks; }
-    [[nodiscard]] std::size_t size() const { return m.getSize(); }
+    /// Keeps what was emitted in the cache; the last thing to call. @return its bytes.
+    std::size_t commit() { return m.commit(); }
     /// A way to `offset` of the page by its entry table, for jumps (or host CALLs) that cannot be
-    /// linked. Nothing else is emitted.
-    void emit_way(u16 offset, bool call);
+    /// linked. Nothing else is emitted. @return its executable address.
+    [[nodiscard]] u32 emit_way(u16 offset, bool call);
 
 private:
     // address and access
@@ -55,10 +55,9 @@ private:
     [[nodiscard]] bool is_checked(unsigned segment, bool write) const;
     void end_access(AccessSite& site) { site.after = m.here(); }
     void add_segment_base(unsigned segment);
-    /// `to` = the bits of `from` that the mask behind GS selects.
-    void extract(const Xbyak::Reg64& to, const Xbyak::Reg64& from, u32 mask) {
-        m.db(0x65), m.pext(to, from, m.ptr[Xbyak::RegExp(std::size_t{mask})]);
-    }
+    /// `to` = the bits of `from` that the mask selects. Not in what twins copy: the mask is named
+    /// by its distance.
+    void extract(const Xbyak::Reg64& to, const Xbyak::Reg64& from, u32 LookUpMasks::*mask);
     [[nodiscard]] u32 jump_unless_in_page();
     void tlb_index(const Xbyak::Reg64& to, const Xbyak::Reg64& from);
     // operations
@@ -122,7 +121,8 @@ private:
     [[nodiscard]] bool predicts_returns() const {
         return m_mode.has(Mode::code64) && !m_mode.has(Mode::single) && m_bmi2;
     }
-    void drop_stack_word() { m.lea(Xbyak::util::rsp, m.ptr[Xbyak::util::rsp + 8]); }
+    /// R14 is lost.
+    void drop_stack_word() { m.pop(Xbyak::util::r14); }
     // stack
     void stack_address(unsigned size) { stack_lea(Xbyak::util::r13, -static_cast<int>(size)); }
     void stack_lea(const Xbyak::Reg64& to, int displacement,

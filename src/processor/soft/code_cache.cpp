@@ -12,7 +12,12 @@ namespace gnomon::processor::soft {
 
 namespace {
 
-constexpr std::size_t arena_chunk = 256 * 1024;
+/// Bytes of code memory for which there is a byte for sites; they take about a fifth of the code.
+constexpr std::size_t code_per_site_byte = 2;
+/// How much of a part's newest code stays in the writable mapping: links are patched there first.
+constexpr std::size_t kept_writable = 1024 * 1024;
+/// The share of the code memory that is for cold code.
+constexpr std::size_t cold_share = 4;
 
 u64 straddle_key(Gpa frame, u16 offset) { return frame.frame_number() << page_shift | offset; }
 
@@ -53,6 +58,12 @@ Result<std::unique_ptr<CodeCache>> CodeCache::create(std::size_t bytes) {
     if (!executable)
         return fail("cannot map {} MiB of executable memory below 2 GiB: {}", bytes >> 20,
                     std::strerror(executable.error()));
+    auto sites = GuardedMapping::create(bytes / code_per_site_byte,
+                                        {.protection = PROT_READ | PROT_WRITE, .below_2gib = true});
+    if (!sites)
+        return fail("cannot map {} MiB of memory below 2 GiB: {}",
+                    (bytes / code_per_site_byte) >> 20, std::strerror(sites.error()));
+    cache->m_sites = std::move(*sites);
     cache->m_writable_mapping = std::move(*writable);
     cache->m_executable_mapping = std::move(*executable);
     cache->m_size = bytes;
@@ -60,22 +71,35 @@ Result<std::unique_ptr<CodeCache>> CodeCache::create(std::size_t bytes) {
     cache->m_writable = reinterpret_cast<u8*>(cache->m_writable_mapping.base());
     cache->m_executable =
         static_cast<u32>(reinterpret_cast<std::uintptr_t>(cache->m_executable_mapping.base()));
+    const std::size_t cold_begin = (bytes - bytes / cold_share) & ~page_offset_mask;
+    cache->m_areas = {Area{0, 0, cold_begin, 0}, Area{cold_begin, cold_begin, bytes, cold_begin}};
     return cache;
 }
 
+void CodeCache::advance(CodePart part, std::size_t frontier) {
+    Area& area = m_areas[static_cast<unsigned>(part)];
+    VERIFY(frontier >= area.used && frontier <= area.end);
+    area.used = frontier;
+    if (frontier - area.released < 2 * kept_writable) return;
+    // All of it again, since links have been patched there meanwhile.
+    area.released = (frontier - kept_writable) & ~page_offset_mask;
+    // SAFETY: pages of a shared mapping: their contents stay in the memfd, and come back when they
+    // are touched. That it fails costs memory only.
+    ::madvise(m_writable + area.begin, area.released - area.begin, MADV_DONTNEED);
+}
+
+std::size_t CodeCache::used() const {
+    std::size_t sum = 0;
+    for (const Area& area : m_areas)
+        sum += area.used - area.begin;
+    return sum;
+}
+
 void* CodeCache::raw(std::size_t size, std::size_t alignment) {
-    const std::size_t padding =
-        (alignment - reinterpret_cast<std::uintptr_t>(m_arena_next) % alignment) % alignment;
-    if (m_arena_next == nullptr || size + padding > m_arena_left) {
-        m_arena.push_back(std::make_unique<u8[]>(arena_chunk));
-        m_arena_next = m_arena.back().get();
-        m_arena_left = arena_chunk;
-        return raw(size, alignment);
-    }
-    void* p = m_arena_next + padding;
-    m_arena_next += size + padding;
-    m_arena_left -= size + padding;
-    return p;
+    const std::size_t begin = (m_sites_used + alignment - 1) / alignment * alignment;
+    VERIFY(begin + size <= m_sites.size());
+    m_sites_used = begin + size;
+    return m_sites.base() + begin;
 }
 
 PageCode& CodeCache::page(Gpa frame, Mode mode) {
@@ -124,15 +148,19 @@ void CodeCache::route_by_pad(PageCode& page, u16 offset, CallTail& tail, u32 ent
 }
 
 const Block* CodeCache::containing(u32 address) const {
+    const bool cold = address - m_executable >= area(CodePart::cold).begin;
+    const u32 Block::*const begin = cold ? &Block::cold_begin : &Block::entry;
+    const u32 Block::*const end = cold ? &Block::cold_end : &Block::end;
     auto it = std::upper_bound(m_block_list.begin(), m_block_list.end(), address,
-                               [](u32 a, const Block& b) { return a < b.entry; });
+                               [begin](u32 a, const Block& b) { return a < b.*begin; });
     if (it == m_block_list.begin()) return nullptr;
     --it;
-    return address < it->end ? &*it : nullptr;
+    return address < (*it).*end ? &*it : nullptr;
 }
 
 std::optional<u16> CodeCache::guest_offset(u32 address) const {
     if (const Block* block = containing(address)) {
+        if (address - block->entry >= block->end - block->entry) return std::nullopt; // cold
         const auto first = m_marks.begin() + block->first_mark, last = first + block->mark_count;
         auto it =
             std::upper_bound(first, last, address, [](u32 a, const Mark& m) { return a < m.host; });
@@ -192,7 +220,9 @@ void CodeCache::drop(Gpa frame) {
 }
 
 void CodeCache::flush() {
-    m_used = m_thunks_end;
+    for (Area& area : m_areas)
+        area.used = area.released = area.begin;
+    m_areas[static_cast<unsigned>(CodePart::hot)].used = m_thunks_end;
     m_pages.clear();
     m_code_frames.clear();
     m_chunks.clear();
@@ -200,9 +230,7 @@ void CodeCache::flush() {
     m_block_list.clear();
     m_marks.clear();
     m_twins.clear();
-    m_arena.clear();
-    m_arena_next = nullptr;
-    m_arena_left = 0;
+    m_sites_used = 0;
 }
 
 } // namespace gnomon::processor::soft

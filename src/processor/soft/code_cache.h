@@ -15,9 +15,11 @@
 
 #include <array>
 #include <cstring>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <span>
+#include <type_traits>
 #include <unordered_map>
 #include <vector>
 
@@ -62,7 +64,7 @@ struct LinkSite {
 /// One translation.
 struct Block {
     PageCode* page = nullptr;
-    // Executable addresses, each leading into the next.
+    // Executable addresses, each leading into the next; all but the last two are hot.
     u32 entry = 0;        ///< from anywhere: R13 = RIP, and one word on the host's stack to drop
     u32 called_entry = 0; ///< from its page, by a host CALL
     u32 polled_entry = 0; ///< from its page
@@ -70,6 +72,7 @@ struct Block {
     /// Of a straddling block: as `entry`, but past the check.
     u32 unchecked_entry = 0;
     u32 end = 0;
+    u32 cold_begin = 0, cold_end = 0; ///< its cold code
     u16 offset = 0;
     u16 guest_length = 0;
     u32 first_mark = 0, mark_count = 0;
@@ -109,9 +112,16 @@ private:
     Directory m_ram, m_monitor;
 };
 
+/// Where in the code memory something goes.
+enum class CodePart : u8 {
+    hot,  ///< what guest code runs as a rule: dense, so that it fills few cache lines and pages
+    cold, ///< ways out of it that are seldom taken, and copies that seldom run
+};
+inline constexpr unsigned code_part_count = 2;
+
 class CodeCache {
 public:
-    /// @param bytes size of the code memory.
+    /// @param bytes size of the code memory; at least 256 KiB.
     [[nodiscard]] static Result<std::unique_ptr<CodeCache>> create(std::size_t bytes);
     CodeCache(const CodeCache&) = delete;
     CodeCache& operator=(const CodeCache&) = delete;
@@ -129,22 +139,25 @@ public:
         const u32 relative = target - after_jump;
         std::memcpy(writable(after_jump) - 4, &relative, sizeof relative);
     }
-    [[nodiscard]] u8* frontier() { return m_writable + m_used; }
-    [[nodiscard]] std::size_t room() const { return m_size - m_used; }
-    [[nodiscard]] std::size_t used() const { return m_used; }
+    /// All of the code memory. A place in it has the same distance from here as the executable one
+    /// from the first executable address.
+    [[nodiscard]] std::span<u8> memory() { return {m_writable, m_size}; }
+    /// Where the next code of a part goes: its distance from the beginning of `memory`.
+    [[nodiscard]] std::size_t frontier(CodePart part) const { return area(part).used; }
+    [[nodiscard]] std::size_t room(CodePart part) const { return area(part).end - area(part).used; }
+    /// The code of a part up to `frontier` is finished. Its memory is kept, but beside what was
+    /// written last, only as what is run: it is resident once. A patch brings its page back.
+    void advance(CodePart part, std::size_t frontier);
+    /// Bytes of thunks and translations.
+    [[nodiscard]] std::size_t used() const;
     /// Executable address behind the thunks.
     [[nodiscard]] u32 thunks_end() const { return m_executable + static_cast<u32>(m_thunks_end); }
-    void advance(std::size_t bytes) { m_used += bytes; }
-    /// What has been assembled behind the thunks.
-    [[nodiscard]] std::span<const u8> translations() const {
-        return {m_writable + m_thunks_end, m_used - m_thunks_end};
-    }
     [[nodiscard]] bool contains(u64 executable_address) const {
         return executable_address >= m_executable && executable_address < m_executable + m_size;
     }
-    /// Everything before the frontier belongs to the thunks and survives `flush`.
+    /// Everything before the hot part's frontier belongs to the thunks and survives `flush`.
     void seal_thunks(u32 entry_miss) {
-        m_thunks_end = m_used;
+        m_thunks_end = area(CodePart::hot).used;
         m_entry_miss = entry_miss;
     }
 
@@ -174,9 +187,11 @@ public:
     /// is run only after a look at the second page's mapping: it is findable if its code begins
     /// with that.
     void add(Block block, std::span<const Mark> marks, bool findable);
-    /// Block whose host code holds this address, live or dropped (it may still be running).
+    /// Block whose host code, hot or cold, holds this address; live or dropped (it may still be
+    /// running).
     [[nodiscard]] const Block* containing(u32 executable_address) const;
-    /// Guest offset of the instruction whose host code holds this address.
+    /// Guest offset of the instruction whose host code holds this address. Cold code of blocks
+    /// belongs to none: no instruction of the guest's is in it.
     [[nodiscard]] std::optional<u16> guest_offset(u32 executable_address) const;
     /// Host code emitted later for one instruction of a block (cold twins).
     void add_twin(u32 begin, u32 end, u16 page_offset);
@@ -200,10 +215,16 @@ public:
     /// Drops everything. Not while translated code is on the host stack.
     void flush();
 
-    /// Storage for what translated code points to (access and helper sites); freed by `flush`.
+    // --- sites ---
+    /// Storage for what translated code points to (access and helper sites); freed by `flush`. Its
+    /// address has 31 bits. There must be room.
     template <class T>
-    T* allocate() {
+    requires std::is_trivially_destructible_v<T> T* allocate() {
         return new (raw(sizeof(T), alignof(T))) T();
+    }
+    /// Bytes left for sites.
+    [[nodiscard]] std::size_t site_room() const {
+        return static_cast<std::size_t>(m_sites.size()) - m_sites_used;
     }
 
 private:
@@ -233,27 +254,37 @@ private:
         u32 entry, unchecked_entry;
     };
 
+    /// The code memory of one part, as distances from its beginning.
+    struct Area {
+        std::size_t begin = 0, used = 0, end = 0;
+        std::size_t released = 0; ///< the writable mapping up to here was released at least once
+    };
+    [[nodiscard]] const Area& area(CodePart part) const {
+        return m_areas[static_cast<unsigned>(part)];
+    }
+
     FileDescriptor m_fd;
-    GuardedMapping m_writable_mapping, m_executable_mapping;
+    GuardedMapping m_writable_mapping, m_executable_mapping, m_sites;
+    std::size_t m_sites_used = 0;
     u8* m_writable = nullptr;
     u32 m_executable = 0;
-    std::size_t m_size = 0, m_used = 0, m_thunks_end = 0;
+    std::size_t m_size = 0, m_thunks_end = 0;
+    std::array<Area, code_part_count> m_areas; ///< by CodePart
     u32 m_entry_miss = 0;
     std::unordered_map<u64, std::unique_ptr<PageCode>> m_pages; ///< key: frame number << 16 | mode
     std::unordered_map<u64, FrameCode> m_code_frames;
     CodeChunks m_chunks;
     std::unordered_multimap<u64, Straddler>
-        m_straddlers;                ///< key: frame number of the first page << 12 | offset
-    std::vector<Block> m_block_list; ///< by ascending host address
-    std::vector<Mark> m_marks;
+        m_straddlers; ///< key: frame number of the first page << 12 | offset
+    // Deques, since they grow to several MiB: a vector would copy them, and keep room for twice as
+    // many.
+    std::deque<Block> m_block_list; ///< by ascending host address, of hot and of cold code
+    std::deque<Mark> m_marks;
     struct Twin {
         u32 begin, end;
         u16 page_offset;
     };
     std::vector<Twin> m_twins; ///< by ascending host address
-    std::vector<std::unique_ptr<u8[]>> m_arena;
-    std::size_t m_arena_left = 0;
-    u8* m_arena_next = nullptr;
 };
 
 } // namespace gnomon::processor::soft

@@ -209,10 +209,6 @@ struct Cpu {
     bool vectors_live = false; ///< C++ runs that leaves the guest's vector registers in the host's
     u64 host_flags = 2;        ///< the guest's arithmetic flags while C++ runs, as PUSHFQ left them
     u64 rcx_save = 0;          ///< RCX inside a flag-preserving sequence
-    u64 index_mask = u64{tlb_size - 1} << page_shift; ///< PEXT mask: address -> TLB index
-    u64 page_mask = ~page_offset_mask;  ///< PEXT mask: non-zero iff not within one page
-    u64 offset_mask = page_offset_mask; ///< PEXT mask: offset in the page
-    u64 sign_mask = u64{1} << 63;       ///< PEXT mask: 1 for negative numbers, else 0
     // What emit_system.cpp clears or picks of flags, by PEXT and PDEP, which keep the host's.
     u64 all_but_if = ~rflags::if_, all_but_df = ~rflags::df, all_but_ac = ~rflags::ac;
     u64 arithmetic_mask = rflags::arithmetic;

@@ -54,11 +54,14 @@ void BlockEmitter::go_to(i64 offset) { branch_to({offset, false, nullptr}); }
 /// To an address in another page, or anywhere from a block of one instruction.
 void BlockEmitter::far_jump_to(const Target& target, HostJump kind) {
     m.load(h::r13, GNOMON_CPU(page_base));
-    m.mov(h::r14, static_cast<u64>(target.offset));
-    if (m_mode.has(Mode::code64))
-        m.lea(h::r13, m.ptr[h::r13 + h::r14]);
-    else
-        m.lea(h::r13d, m.ptr[h::r13 + h::r14]);
+    const bool wide = m_mode.has(Mode::code64);
+    if (fits_i32(target.offset)) {
+        const auto offset = static_cast<int>(target.offset);
+        m.lea(wide ? Xbyak::Reg(h::r13) : Xbyak::Reg(h::r13d), m.ptr[h::r13 + offset]);
+    } else {
+        m.mov(h::r14, static_cast<u64>(target.offset));
+        m.lea(wide ? Xbyak::Reg(h::r13) : Xbyak::Reg(h::r13d), m.ptr[h::r13 + h::r14]);
+    }
     if (target.narrow) m.movzx(h::r13d, h::r13w);
     indirect_jump(target.site, kind);
 }
@@ -79,7 +82,7 @@ void BlockEmitter::indirect_jump(const BranchSite* site, TlbSet set, HostJump ki
     m.mov(h::r14, h::rcx);
     tlb_index(h::rcx, h::r13);
     m.load_indexed(h::rcx, tlb_offset(set, offsetof(Tlb, fetch_tag)), h::rcx);
-    m.lea(h::rcx, m.ptr[h::r13 + h::rcx]);
+    m.lea(h::rcx, m.ptr[h::rcx + h::r13]);
     m_fetch_misses.push_back({jump_unless_in_page(), site});
     m.mov(h::rcx, h::r14);
     tlb_index(h::r14, h::r13);
@@ -88,7 +91,7 @@ void BlockEmitter::indirect_jump(const BranchSite* site, TlbSet set, HostJump ki
     // With a word on the host's stack that the block drops.
     switch (kind) {
     case HostJump::jump:
-        m.lea(h::rsp, m.ptr[h::rsp - 8]);
+        m.push(h::r14);
         m.jmp(h::r14);
         break;
     case HostJump::call: m.call(h::r14); break;

@@ -45,8 +45,6 @@ public:
     [[nodiscard]] const Cpu::Statistics& statistics() const { return m_cpu->statistics; }
     /// What the instruction table permits on this host.
     [[nodiscard]] FeatureSet features() const { return m_features; }
-    /// The host code of all translations, for a look at it; valid until the next `enter`.
-    [[nodiscard]] std::span<const u8> translated_code() const { return m_cache->translations(); }
 
 private:
     SoftProcessor() = default;

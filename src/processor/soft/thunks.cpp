@@ -7,8 +7,6 @@ namespace host = Xbyak::util;
 
 namespace {
 
-constexpr std::size_t thunk_room = 16 * 1024;
-
 /// Guest registers that live in host registers of the same name.
 const Xbyak::Reg64* const pinned[] = {&host::rax, &host::rcx, &host::rdx, &host::rbx, nullptr,
                                       &host::rbp, &host::rsi, &host::rdi, &host::r8,  &host::r9,
@@ -17,10 +15,11 @@ const Xbyak::Reg64* const pinned[] = {&host::rax, &host::rcx, &host::rdx, &host:
 class ThunkMaker {
 public:
     ThunkMaker(CodeCache& cache, const ThunkOptions& options)
-        : m(cache, thunk_room), m_avx(options.avx), m_keep_vectors(options.keep_vectors) {}
+        : m(cache), m_avx(options.avx), m_keep_vectors(options.keep_vectors) {}
 
     Thunks make(const ThunkTargets& targets) {
         Thunks t;
+        make_masks(t.masks);
         const u32 run = m.here();
         make_run();
         const u32 outside = m.here();
@@ -65,7 +64,7 @@ public:
         t.host_fault = m.here();
         make_leave(Leave::host_fault);
 
-        m.cache().advance(m.getSize());
+        m.commit();
         m.cache().seal_thunks(t.entry_miss);
         // SAFETY: `run` was assembled just now for this signature.
         t.run = reinterpret_cast<int (*)(u64)>(static_cast<std::uintptr_t>(run));
@@ -75,6 +74,22 @@ public:
     }
 
 private:
+    /// In a cache line of their own: no code is run from it.
+    void make_masks(LookUpMasks& masks) {
+        constexpr unsigned line = 64;
+        m.align(line, false);
+        const auto put = [this](u64 mask) {
+            const u32 at = m.here();
+            m.dq(mask);
+            return at;
+        };
+        masks.index = put(u64{tlb_size - 1} << page_shift);
+        masks.page = put(~page_offset_mask);
+        masks.offset = put(page_offset_mask);
+        masks.sign = put(u64{1} << 63);
+        m.align(line, false);
+    }
+
     void make_run() {
         for (const auto* r :
              {&host::rbp, &host::rbx, &host::r12, &host::r13, &host::r14, &host::r15})

@@ -13,8 +13,9 @@ namespace gnomon::processor::soft {
 
 namespace {
 
-/// Upper bound of host code for one block; asked for before one is begun.
-constexpr std::size_t block_room = 96 * 1024;
+/// Upper bounds of host code for one block; asked for before one is begun.
+constexpr std::size_t block_room = 96 * 1024, block_cold_room = 48 * 1024,
+                      block_site_room = 32 * 1024;
 
 bool ends_block(const DecodedInstruction& d) {
     switch (d.disposition.action) {
@@ -59,7 +60,9 @@ u16 flags_killed(const DecodedInstruction& d) {
 
 Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const CodeBytes& bytes,
                                   Access access) {
-    if (m_cache.room() < block_room) return {Translation::Kind::cache_full, 0};
+    if (m_cache.room(CodePart::hot) < block_room ||
+        m_cache.room(CodePart::cold) < block_cold_room || m_cache.site_room() < block_site_room)
+        return {Translation::Kind::cache_full, 0};
 
     const unsigned limit = page.mode.has(Mode::single) ? 1 : max_instructions;
     unsigned count = 0;
@@ -100,7 +103,7 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
         !page.mode.has(Mode::hooked))
         plan = plan_accesses({m_decoded.get(), count}, page.mode, {needed_before, count});
 
-    BlockEmitter emitter(m_cache, m_thunks, m_features, page, block_room);
+    BlockEmitter emitter(m_cache, m_thunks, m_features, page);
     emitter.begin_block(offset, needed_before[0] != 0);
     if (crossing && bytes.second_page != nullptr) emitter.emit_straddle_check(*bytes.second_page);
     bool open = true;
@@ -120,7 +123,7 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
     }
     if (open) emitter.go_to(at);
     const Block block = emitter.finish(static_cast<u16>(at - offset), crossing);
-    m_cache.advance(emitter.size());
+    const std::size_t bytes_emitted = emitter.commit();
     const bool findable =
         access == Access::in_groups && (!crossing || bytes.second_page != nullptr);
     m_cache.add(block, emitter.marks(), findable);
@@ -130,23 +133,24 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
                                 std::max<u32>(at - static_cast<u32>(page_size), 1));
         m_cache.add_straddling(block, bytes.second_frame);
     }
-    if (m_code_map != nullptr)
-        m_code_map->translated(block.entry, block.end - block.entry,
-                               fetch_address(cpu.cb.state, cpu.page_base + offset),
-                               page.mode.set() == TlbSet::user);
+    if (m_code_map != nullptr) {
+        const Gva guest = fetch_address(cpu.cb.state, cpu.page_base + offset);
+        const bool user = page.mode.set() == TlbSet::user;
+        m_code_map->translated(block.entry, block.end - block.entry, guest, user);
+        m_code_map->translated(block.cold_begin, block.cold_end - block.cold_begin, guest, user);
+    }
     ++cpu.statistics.translated_blocks;
     cpu.statistics.translated_instructions += count;
-    cpu.statistics.translated_bytes += emitter.size();
+    cpu.statistics.translated_bytes += bytes_emitted;
     return {Translation::Kind::done, crossing ? block.unchecked_entry : block.entry};
 }
 
 u32 Translator::make_way(PageCode& page, u16 offset, bool call) {
     constexpr std::size_t way_room = 512;
-    if (m_cache.room() < way_room) return 0;
-    BlockEmitter emitter(m_cache, m_thunks, m_features, page, way_room);
-    const u32 begin = m_cache.executable(m_cache.frontier());
-    emitter.emit_way(offset, call);
-    m_cache.advance(emitter.size());
+    if (m_cache.room(CodePart::hot) < way_room || m_cache.room(CodePart::cold) < way_room) return 0;
+    BlockEmitter emitter(m_cache, m_thunks, m_features, page);
+    const u32 begin = emitter.emit_way(offset, call);
+    emitter.commit();
     return begin;
 }
 
