@@ -304,6 +304,106 @@ void copy_by_bytes(Code& c) {
     });
 }
 
+/// A row of a product of long numbers, with two chains of carries that live over the loop's end,
+/// as OpenSSL's RSA has it: eight words a turn, in R8 to R15.
+void carry_chains(Code& c) {
+    const Xbyak::Reg64 word[] = {r8, r9, r10, r11, r12, r13, r14, r15};
+    c.lea(rbp, ptr[rdi + 0x1000]);
+    c.mov(rdx, 0x123456789);
+    c.mov(rcx, std::size_t{0} - 64);
+    c.xor_(ebx, ebx);
+    repeat(c, [&] {
+        c.mov(rbx, r8);
+        for (int n = 0; n < 8; ++n) {
+            c.mulx(word[n], rax, ptr[rbp + 8 * n]);
+            c.adcx(n == 0 ? rbx : word[n - 1], rax);
+            if (n < 7) c.adox(word[n], word[n + 1]);
+        }
+        c.mov(rdx, ptr[rdi + rcx * 8 + 0x800]);
+        c.mov(ptr[rdi + rcx * 8 + 0x2000], rbx);
+        c.lea(rcx, ptr[rcx + 1]);
+        c.movsx(rcx, cl);
+    });
+}
+
+/// The same with one chain, by MUL and ADC, and what is carried in R13.
+void carry_chain(Code& c) {
+    c.mov(r14, 0x123456789);
+    c.mov(r15, 0x987654321);
+    c.xor_(ecx, ecx);
+    repeat(c, [&] {
+        c.mov(rax, ptr[rdi + rcx]);
+        c.mov(rbx, rax);
+        c.mul(r14);
+        c.add(r13, rax);
+        c.mov(rax, rbx);
+        c.mov(r12, rdx);
+        c.adc(r12, 0);
+        c.add(r13, ptr[rdi + rcx + 0x4000]);
+        c.adc(r12, 0);
+        c.mul(r15);
+        c.add(r12, rax);
+        c.mov(ptr[rdi + rcx + 0x4000], r13);
+        c.mov(r13, rdx);
+        c.adc(r13, 0);
+        c.add(ecx, 8);
+        c.and_(ecx, 0x3ff8);
+    });
+}
+
+/// What a compiler keeps in registers that calls preserve.
+void preserved_registers(Code& c) {
+    c.xor_(r12d, r12d);
+    c.xor_(r15d, r15d);
+    c.mov(r14, rdi);
+    repeat(c, [&] {
+        Xbyak::Label even;
+        c.lea(r13, ptr[r14 + r12]);
+        c.mov(rax, ptr[r13]);
+        c.mov(r13, ptr[r13 + 8]);
+        c.add(r15, rax);
+        c.add(r13, 1);
+        c.mov(ptr[r14 + r12 + 8], r13);
+        c.test(r15, r15);
+        c.jz(even);
+        c.inc(r15);
+        c.L(even);
+        c.add(r12d, 64);
+        c.and_(r12d, 0xffc0);
+    });
+}
+
+/// Chains of a hash table in arrays, as gzip looks for earlier strings.
+void prepare_matches(std::span<u8> data, u64) {
+    u32 value = 1;
+    for (u64 n = 0; n < 0x4000; ++n) {
+        value = value * 1103515245 + 12345;
+        const auto next = static_cast<u16>(value >> 16 & 0x3fff);
+        std::memcpy(data.data() + 2 * n, &next, sizeof next);
+    }
+}
+void match_chain(Code& c) {
+    Xbyak::Label other;
+    c.lea(r9, ptr[rdi + 0x8000]);
+    c.mov(r8d, 3);
+    c.mov(r10d, 0xff);
+    c.xor_(edx, edx);
+    repeat(c, [&] {
+        c.and_(edx, 0x3fff);
+        c.movzx(edx, word[rdi + rdx * 2]);
+        c.xor_(edx, esi);
+        c.and_(edx, 0x3fff);
+        c.movsxd(rbx, r8d);
+        c.mov(eax, edx);
+        c.add(rax, r9);
+        c.cmp(ptr[rax + rbx - 1], r10b);
+        c.jz(other, Code::T_NEAR);
+        c.cmp(ptr[rax + rbx], r10b);
+        c.jz(other, Code::T_NEAR);
+    });
+    c.L(other);
+}
+
 constexpr Loop all[] = {
     {"alu_and_branch", alu_and_branch},
     {"two_loads_and_store", two_loads_and_store},
@@ -322,6 +422,10 @@ constexpr Loop all[] = {
     {"packed_avx", packed_avx, true},
     {"copy_by_vectors", copy_by_vectors},
     {"copy_by_bytes", copy_by_bytes},
+    {"carry_chains", carry_chains, true},
+    {"carry_chain", carry_chain},
+    {"preserved_registers", preserved_registers},
+    {"match_chain", match_chain, false, prepare_matches},
 };
 
 } // namespace
