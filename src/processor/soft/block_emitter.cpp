@@ -69,6 +69,7 @@ void BlockEmitter::emit_count() {
     m.load(h::r13, GNOMON_CPU(statistics.instructions));
     m.lea(h::r13, m.ptr[h::r13 + 1]);
     m.store(GNOMON_CPU(statistics.instructions), h::r13);
+    m_high_before[0] = none;
 }
 
 bool BlockEmitter::emit(const DecodedInstruction& d, bool flags_live) {
@@ -83,7 +84,7 @@ bool BlockEmitter::emit(const DecodedInstruction& d, bool flags_live) {
     switch (d.disposition.action) {
     case Action::refuse: emit_helper(i, raise_ud, false); break;
     case Action::pass: emit_pass(d); return true;
-    case Action::nothing: m_group_in_r14 = m_group_before; return true;
+    case Action::nothing: keep_scratch(); return true;
     case Action::lea: emit_lea(d); return true;
     case Action::push: emit_push(d); return true;
     case Action::pop: emit_pop(d); return true;
@@ -93,7 +94,7 @@ bool BlockEmitter::emit(const DecodedInstruction& d, bool flags_live) {
     case Action::jump: emit_jump(d); return false;
     case Action::jump_if:
         jump_if(i, branch_condition(d));
-        m_group_in_r14 = m_group_before;
+        keep_scratch();
         return true;
     case Action::loop: emit_loop(d); return false;
     case Action::helper:
@@ -212,6 +213,7 @@ void BlockEmitter::add_segment_base(unsigned segment) {
 void BlockEmitter::emit_address(const Instruction& i, bool with_segment, i64 extra) {
     const bool wide = i.address_size == 8;
     i64 displacement = i.displacement + extra;
+    int simple = -1; // the host register that is the address
     if (i.base == Instruction::rip_register) {
         displacement += i64{i.page_offset} + i.length;
         m.load(h::r13, GNOMON_CPU(page_base));
@@ -228,22 +230,32 @@ void BlockEmitter::emit_address(const Instruction& i, bool with_segment, i64 ext
         else
             m.mov(h::r13d, static_cast<u32>(displacement) & (i.address_size == 2 ? 0xffff : ~0U));
     } else {
-        Xbyak::RegExp expression;
-        const auto place = [&](u8 guest, const Xbyak::Reg64& scratch) {
+        // What a scratch register holds already is used there; what is loaded must not replace it.
+        const u8 base_in = scratch_of(i.base), index_in = scratch_of(i.index);
+        const auto place = [&](u8 guest, u8 in, const Xbyak::Reg64& scratch) {
             if (host_number(guest) != in_memory) return host_reg(guest);
+            if (in != none) return Xbyak::Reg64(in);
             m.load(scratch, gpr_slot(guest));
             return scratch;
         };
-        if (i.base != none) expression = Xbyak::RegExp(place(i.base, h::r13));
+        Xbyak::RegExp expression;
+        if (i.base != none) {
+            const Xbyak::Reg64 base = place(i.base, base_in, index_in == 13 ? h::r14 : h::r13);
+            simple = wide && i.index == none && displacement == 0 ? base.getIdx() : -1;
+            expression = Xbyak::RegExp(base);
+        }
         if (i.index != none) {
-            const Xbyak::RegExp index(place(i.index, h::r14), i.scale);
+            const Xbyak::RegExp index(place(i.index, index_in, base_in == 14 ? h::r13 : h::r14),
+                                      i.scale);
             expression = i.base != none ? expression + index : index;
         }
         const bool fits = fits_i32(displacement);
         if (fits) expression = expression + static_cast<std::size_t>(displacement);
-        if (wide)
+        if (simple >= 0 && simple != h::r13.getIdx())
+            m.mov(h::r13, Xbyak::Reg64(simple)); // for which no unit need wait
+        else if (wide && simple < 0)
             m.lea(h::r13, m.ptr[expression]);
-        else
+        else if (!wide)
             m.lea(h::r13d, m.ptr[expression]);
         if (!fits) {
             m.mov(h::r14, static_cast<u64>(displacement));
@@ -254,6 +266,7 @@ void BlockEmitter::emit_address(const Instruction& i, bool with_segment, i64 ext
         }
         if (i.address_size == 2) m.movzx(h::r13d, h::r13w);
     }
+    m_high_before = {};
     if (with_segment) add_segment_base(i.segment);
 }
 
@@ -300,6 +313,7 @@ bool BlockEmitter::is_checked(unsigned segment, bool write) const {
 AccessSite& BlockEmitter::begin_access(const Instruction& i, unsigned size, bool read, bool write,
                                        unsigned segment) {
     VERIFY(size >= 1 && size <= 64);
+    m_high_before = {};
     AccessSite& site = *m_cache.allocate<AccessSite>();
     site.page_offset = i.page_offset;
     site.length = i.length;
@@ -361,8 +375,10 @@ u32 BlockEmitter::look_up(unsigned size, u32 tag) {
 // ---------------------------------------------------------------- access groups
 
 void BlockEmitter::begin_instruction(const Instruction& i, const AccessPlan& plan, unsigned n,
-                                     bool flags_live) {
+                                     bool flags_live, u8 wanted_soon) {
     m_flags_live = flags_live;
+    m_wanted_soon = wanted_soon;
+    m_high_before = std::exchange(m_high, ScratchGuests{});
     for (unsigned g = 0; g < plan.groups.size(); ++g)
         if (plan.groups[g].probe == n) begin_group(i, plan.groups[g], g);
     m_memory_access = plan.memory[n];
@@ -402,7 +418,10 @@ void BlockEmitter::begin_group(const Instruction& i, const AccessGroup& group, u
 }
 
 int BlockEmitter::load_group(const GroupedAccess& access) {
-    if (m_group_before != access.group) m.load(h::r14, GNOMON_CPU(group_host) + 8U * access.group);
+    if (m_group_before != access.group) {
+        m.load(h::r14, GNOMON_CPU(group_host) + 8U * access.group);
+        m_high_before[1] = none;
+    }
     m_group_in_r14 = access.group;
     return access.displacement;
 }
@@ -422,6 +441,7 @@ void BlockEmitter::emit_helper(const Instruction& i, Helper helper, bool extende
 
 void BlockEmitter::emit_hook_check(const DecodedInstruction& d, Helper check) {
     emit_helper(d.compact, check, false);
+    m_high_before = {};
 }
 
 // ---------------------------------------------------------------- cold parts

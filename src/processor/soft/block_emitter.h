@@ -23,8 +23,10 @@ public:
     /// instruction goes on there.
     void emit_straddle_check(const PageCode& second);
     /// What comes before instruction number `n`: look-ups of the groups that begin there.
+    /// @param wanted_soon which of the guest's R13, R14 and R15 (bits 0, 1 and 2) the next few
+    ///        instructions read.
     void begin_instruction(const Instruction& i, const AccessPlan& plan, unsigned n,
-                           bool flags_live);
+                           bool flags_live, u8 wanted_soon);
     /// One instruction; `flags_live`: its fast paths must keep the arithmetic flags. Returns false
     /// if the block ends with it.
     [[nodiscard]] bool emit(const DecodedInstruction& d, bool flags_live);
@@ -60,9 +62,32 @@ private:
     void extract(const Xbyak::Reg64& to, const Xbyak::Reg64& from, u32 LookUpMasks::*mask);
     [[nodiscard]] u32 jump_unless_in_page();
     void tlb_index(const Xbyak::Reg64& to, const Xbyak::Reg64& from);
+    // The scratch registers between instructions.
+    /// By scratch register (R13, R14): the guest register among R13-R15 whose value it holds.
+    struct ScratchGuests {
+        u8 guest[2] = {Instruction::no_register, Instruction::no_register};
+        u8& operator[](unsigned scratch) { return guest[scratch]; }
+        u8 operator[](unsigned scratch) const { return guest[scratch]; }
+    };
+    /// The current instruction leaves the scratch registers as they are.
+    void keep_scratch() {
+        m_group_in_r14 = m_group_before;
+        m_high = m_high_before;
+    }
+    /// The scratch register that holds guest register `guest`, or no_register.
+    [[nodiscard]] u8 scratch_of(u8 guest) const {
+        for (unsigned s = 0; s < 2; ++s)
+            if (guest != Instruction::no_register && m_high_before[s] == guest)
+                return static_cast<u8>(13 + s);
+        return Instruction::no_register;
+    }
+    [[nodiscard]] bool is_wanted_soon(u8 guest) const {
+        return (m_wanted_soon >> (guest - 13) & 1) != 0;
+    }
     // operations
     void emit_pass(const DecodedInstruction& d);
     void operate(const DecodedInstruction& d, HostMemory memory, int displacement = 0);
+    [[nodiscard]] unsigned worth_of(unsigned scratch, const ScratchGuests& held) const;
     void zero_first_vectors(bool all);
     void emit_lea(const DecodedInstruction& d);
     void emit_moffs(const DecodedInstruction& d);
@@ -159,6 +184,9 @@ private:
     GroupedAccess m_memory_access, m_stack_access; ///< of the current instruction
     u8 m_group_in_r14 = GroupedAccess::no_group;   ///< its host address is there
     u8 m_group_before = GroupedAccess::no_group;   ///< likewise, before the current instruction
+    ScratchGuests m_high;        ///< behind the current instruction; what it does not say is lost
+    ScratchGuests m_high_before; ///< as long as the current instruction has not replaced them
+    u8 m_wanted_soon = 0;        ///< as in begin_instruction
     u16 m_block_offset = 0;
     u32 m_entry = 0, m_called_entry = 0, m_polled_entry = 0, m_plain_entry = 0;
     u32 m_poll_jump = 0;

@@ -4,8 +4,6 @@
 
 #include "base/verify.h"
 
-#include <algorithm>
-
 namespace gnomon::processor::soft {
 
 namespace h = Xbyak::util;
@@ -60,148 +58,8 @@ void BlockEmitter::emit_pass(const DecodedInstruction& d) {
                                     writes(*memory), d.compact.segment);
     site.alignment = required_alignment(d, size);
     operate(d, HostMemory::page_and_offset);
+    if (site.write) m_high = {}; // commit_access goes on behind it
     end_access(site);
-}
-
-/// VZEROALL and VZEROUPPER outside 64-bit mode, where they know the first eight registers only.
-void BlockEmitter::zero_first_vectors(bool all) {
-    for (int i = 0; i < 8; ++i) {
-        const Xbyak::Xmm low(i);
-        if (all)
-            m.vxorps(low, low, low);
-        else
-            m.vmovaps(low, low); // a 128-bit result clears what lies above it
-    }
-}
-
-/// Emits the instruction itself, on host registers.
-void BlockEmitter::operate(const DecodedInstruction& d, HostMemory memory, int displacement) {
-    if (memory == HostMemory::none) m_group_in_r14 = m_group_before;
-    if (!d.compact.code64 &&
-        (d.z.mnemonic == ZYDIS_MNEMONIC_VZEROALL || d.z.mnemonic == ZYDIS_MNEMONIC_VZEROUPPER)) {
-        zero_first_vectors(d.z.mnemonic == ZYDIS_MNEMONIC_VZEROALL);
-        return;
-    }
-    struct Operand {
-        u8 HostRegisters::*field;
-        u8 guest;
-        bool read, write;
-    };
-    Operand high[4];
-    unsigned high_count = 0;
-    HostRegisters registers;
-    bool replaced = means_another_thing_here(d);
-    u8 high_byte_guest = none;
-    u8 HostRegisters::*high_byte_field = nullptr;
-    for (unsigned n = 0; n < d.z.operand_count; ++n) {
-        const ZydisDecodedOperand& o = d.operands[n];
-        if (o.type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
-        const u8 guest = gpr_number(o.reg.value);
-        if (guest == none) continue;
-        u8 HostRegisters::*field = nullptr;
-        switch (o.encoding) {
-        case ZYDIS_OPERAND_ENCODING_MODRM_REG: field = &HostRegisters::reg; break;
-        case ZYDIS_OPERAND_ENCODING_MODRM_RM:
-        case ZYDIS_OPERAND_ENCODING_OPCODE: field = &HostRegisters::rm; break;
-        case ZYDIS_OPERAND_ENCODING_NDSNDD: field = &HostRegisters::vvvv; break;
-        default: continue; // implicit registers keep their places
-        }
-        if (is_high_byte(o.reg.value)) {
-            high_byte_guest = guest;
-            high_byte_field = field;
-            continue;
-        }
-        if (host_number(guest) != in_memory) {
-            if (host_number(guest) != guest) {
-                registers.*field = host_number(guest);
-                replaced = true;
-            }
-            continue;
-        }
-        const bool partial = o.size < 32 || (o.actions & ZYDIS_OPERAND_ACTION_CONDWRITE) != 0 ||
-                             d.z.mnemonic == ZYDIS_MNEMONIC_BSF ||
-                             d.z.mnemonic == ZYDIS_MNEMONIC_BSR;
-        VERIFY(high_count < std::size(high));
-        high[high_count++] = {field, guest, reads(o) || (writes(o) && partial), writes(o)};
-    }
-
-    if (high_count == 0 && !replaced && memory == HostMemory::none && high_byte_guest == none &&
-        !d.code16 &&
-        (d.compact.code64 || (d.z.opcode & 0xf0) != 0x40 ||
-         d.z.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)) {
-        m.db(d.bytes, d.z.length); // as it is
-        return;
-    }
-
-    // Guest R13-R15 pass through the scratch registers. What is read needs one of its own; what is
-    // only written may share with something read, never with something written.
-    u8 guest_in[2] = {none, none}; // by scratch register (R13, R14): guest register loaded into it
-    bool written[2] = {false, false};
-    u8 guest_out[2] = {none, none}; // by scratch register: guest register that is only written
-    if (high_count != 0 && memory == HostMemory::page_and_offset) {
-        m.lea(h::r14, m.ptr[h::r14 + h::r13]);
-        memory = HostMemory::address;
-    }
-    const unsigned readable = memory == HostMemory::address ? 1 : 2;
-    const auto scratch = [](unsigned n) { return n == 0 ? h::r13 : h::r14; };
-    for (unsigned pass = 0; pass < 2; ++pass) {
-        for (unsigned n = 0; n < high_count; ++n) {
-            const Operand& o = high[n];
-            if (o.read != (pass == 0)) continue;
-            unsigned slot = 2;
-            // One register as both results (MULX) stays one: the instruction says which wins.
-            for (unsigned s = 0; s < 2; ++s)
-                if (guest_in[s] == o.guest || (!o.read && guest_out[s] == o.guest)) slot = s;
-            for (unsigned e = 0; e < n && slot == 2; ++e) // MULX with both results in one register
-                if (high[e].guest == o.guest && registers.*high[e].field != none)
-                    slot = registers.*high[e].field - 13U;
-            if (slot == 2 && o.read) {
-                for (unsigned s = 0; s < readable && slot == 2; ++s)
-                    if (guest_in[s] == none) slot = s;
-                VERIFY(slot < 2);
-                guest_in[slot] = o.guest;
-                m.load(scratch(slot), gpr_slot(o.guest));
-            } else if (slot == 2) {
-                // Not one whose register is yet to be written: MULX r14, r13, r13.
-                const auto claimed = [&](u8 loaded) {
-                    return std::any_of(high, high + high_count, [loaded](const Operand& other) {
-                        return other.write && other.guest == loaded;
-                    });
-                };
-                for (unsigned s = 0; s < 2 && slot == 2; ++s)
-                    if (!written[s] && !claimed(guest_in[s])) slot = s;
-                VERIFY(slot < 2);
-                guest_out[slot] = o.guest;
-            }
-            written[slot] = written[slot] || o.write;
-            registers.*o.field = static_cast<u8>(13 + slot);
-        }
-    }
-
-    u8 swapped = none;
-    if (high_byte_guest != none && needs_rex(d, registers, memory)) {
-        // AH..BH cannot be named beside REX: bring the byte to the low half for this instruction.
-        m.db(0x86), m.db(0xc4 | high_byte_guest << 3 | high_byte_guest); // XCHG rL, rH
-        swapped = high_byte_guest;
-        registers.*high_byte_field = high_byte_guest;
-        if (d.z.mnemonic == ZYDIS_MNEMONIC_CMPXCHG && high_byte_guest == 0) {
-            // AL is the comparand: give AH to a scratch register instead.
-            if (memory == HostMemory::page_and_offset) m.lea(h::r14, m.ptr[h::r14 + h::r13]);
-            memory = HostMemory::address;
-            m.mov(h::r13b, h::al);
-            m.db(0x86), m.db(0xc4);
-            swapped = none;
-            registers.*high_byte_field = 13;
-        }
-    }
-    // A scratch register that is given to a guest register holds no group any more.
-    if (registers.reg == 14 || registers.rm == 14 || registers.vvvv == 14)
-        m_group_in_r14 = GroupedAccess::no_group;
-    reencode(m, d, registers, memory, displacement);
-    if (swapped != none) m.db(0x86), m.db(0xc4 | swapped << 3 | swapped);
-    for (unsigned n = 0; n < high_count; ++n)
-        if (high[n].write)
-            m.store(gpr_slot(high[n].guest), scratch(registers.*high[n].field - 13U));
 }
 
 void BlockEmitter::emit_lea(const DecodedInstruction& d) {
@@ -222,11 +80,12 @@ void BlockEmitter::emit_lea(const DecodedInstruction& d) {
             m.lea(host_reg(i.reg), m.ptr[e]);
         else
             m.lea(host_reg(i.reg).cvt32(), m.ptr[e]);
-        m_group_in_r14 = m_group_before;
+        keep_scratch();
         return;
     }
     emit_address(i, false);
     store_guest(i.reg, i.operand_size, h::r13);
+    if (host_number(i.reg) == in_memory && i.operand_size >= 4) m_high[0] = i.reg;
 }
 
 void BlockEmitter::emit_moffs(const DecodedInstruction& d) {
@@ -353,6 +212,7 @@ void BlockEmitter::emit_pop(const DecodedInstruction& d) {
         if (host_number(guest) == in_memory) {
             m.mov(h::r13, m.ptr[h::r14 + at]);
             m.store(gpr_slot(guest), h::r13);
+            m_high[0] = static_cast<u8>(guest);
         } else {
             m.mov(host_reg(guest), m.ptr[h::r14 + at]);
         }

@@ -17,6 +17,7 @@ enum class HostMemory : u8 {
     none,            ///< the instruction has none
     page_and_offset, ///< [R14 + R13]
     address,         ///< [R14 + a displacement]
+    behind_gs,       ///< GS:[the displacement], in place of the register that ModRM.rm names
 };
 
 /// Host register numbers for the general-purpose operands, by encoding field. no_register: as in

@@ -3,6 +3,7 @@
 
 #include "base/verify.h"
 #include "processor/activity.h"
+#include "processor/soft/emission.h"
 #include "processor/soft/singly.h"
 #include "processor/soft/target.h"
 
@@ -50,6 +51,26 @@ u16 flags_needed(const DecodedInstruction& d, Mode mode) {
     }
     default: return rflags::arithmetic;
     }
+}
+
+/// How far ahead BlockEmitter is told which registers are wanted.
+constexpr unsigned wanted_distance = 3;
+
+/// Guest R13-R15 that an instruction reads, by bits.
+u8 high_registers_read(const DecodedInstruction& d) {
+    unsigned read = 0;
+    const auto note = [&](u8 reg) {
+        if (reg >= r13 && reg <= r15) read |= 1U << (reg - r13);
+    };
+    for (unsigned n = 0; n < d.z.operand_count; ++n) {
+        const ZydisDecodedOperand& o = d.operands[n];
+        if (o.type == ZYDIS_OPERAND_TYPE_REGISTER && reads(o)) note(gpr_number(o.reg.value));
+    }
+    if (d.compact.is_memory) {
+        note(d.compact.base);
+        note(d.compact.index);
+    }
+    return static_cast<u8>(read);
 }
 
 u16 flags_killed(const DecodedInstruction& d) {
@@ -103,13 +124,23 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
         !page.mode.has(Mode::hooked))
         plan = plan_accesses({m_decoded.get(), count}, page.mode, {needed_before, count});
 
+    // Guest R13-R15, by bits: what each instruction reads, then what the few behind it read.
+    u8 wanted[max_instructions], wanted_soon[max_instructions];
+    for (unsigned n = 0; n < count; ++n)
+        wanted[n] = high_registers_read(m_decoded[n]);
+    for (unsigned n = 0; n < count; ++n) {
+        wanted_soon[n] = 0;
+        for (unsigned k = n + 1; k < std::min(count, n + 1 + wanted_distance); ++k)
+            wanted_soon[n] |= wanted[k];
+    }
+
     BlockEmitter emitter(m_cache, m_thunks, m_features, page);
     emitter.begin_block(offset, needed_before[0] != 0);
     if (crossing && bytes.second_page != nullptr) emitter.emit_straddle_check(*bytes.second_page);
     bool open = true;
     for (unsigned n = 0; n < count && open; ++n) {
         const DecodedInstruction& d = m_decoded[n];
-        emitter.begin_instruction(d.compact, plan, n, needed_before[n] != 0);
+        emitter.begin_instruction(d.compact, plan, n, needed_before[n] != 0, wanted_soon[n]);
         // By offset alone: the frame may be seen at several hooked pages. The check compares RIP.
         if (page.mode.has(Mode::hooked) &&
             std::any_of(std::begin(cpu.cb.execution_hook), std::end(cpu.cb.execution_hook),
