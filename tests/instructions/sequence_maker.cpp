@@ -237,9 +237,10 @@ private:
     void run() {
         m_run_begin = m_items.size();
         const u32 kept = m_protected;
-        switch (m_random.below(3)) {
+        switch (m_random.below(4)) {
         case 0: stack_run(); break;
         case 1: pointer_run(); break;
+        case 2: register_run(); break;
         default: relative_run(); break;
         }
         m_protected = kept;
@@ -344,6 +345,75 @@ private:
             else
                 access_by(copy);
         }
+    }
+
+    /// Chains of results in the last registers, between accesses by them and of them.
+    void register_run() {
+        constexpr u64 address_kind = 25;
+        const u8 pointer = m_pointers[m_random.below(pointer_count)];
+        for (u64 n = 4 + m_random.below(12); n > 0; --n) {
+            u64 kind = m_random.below(address_kind + 1);
+            if ((kind == 10 || kind == 11) && !permits(ZYDIS_MNEMONIC_ADCX)) kind = 4;
+            if ((kind == 12 || kind == 13) && !permits(ZYDIS_MNEMONIC_MULX)) kind = 14;
+            // What is branched over is one instruction; a run does not begin with a branch.
+            if (kind != address_kind && m_items.size() != m_run_begin && m_random.percent(10))
+                something_else();
+            const u8 a = late_register(), b = late_register(), other = free_register();
+            const Xbyak::Reg64 to = wide(a), from = wide(m_random.percent(70) ? b : other);
+            const Xbyak::Reg32 to32(a), from32(from.getIdx());
+            const auto place = wide(pointer) + offset(small_offset());
+            const auto value = static_cast<u32>(m_random.next());
+            const auto bits = static_cast<u8>(m_random.below(64));
+            switch (kind) {
+            case 0: put([&](Code& c) { c.mov(to, from); }); break;
+            case 1: put([&](Code& c) { c.mov(to32, from32); }); break;
+            case 2: put([&](Code& c) { c.mov(wide(other), to); }); break;
+            case 3: put([&](Code& c) { c.mov(to, value); }); break;
+            case 4: put([&](Code& c) { c.add(to, from); }); break;
+            case 5: put([&](Code& c) { c.adc(to32, from32); }); break;
+            case 6: put([&](Code& c) { c.sbb(to, static_cast<i8>(value)); }); break;
+            case 7: put([&](Code& c) { c.xor_(to32, from32); }); break;
+            case 8: put([&](Code& c) { c.xor_(to32, to32); }); break;
+            case 9: put([&](Code& c) { c.cmp(to, from); }); break;
+            case 10: put([&](Code& c) { c.adcx(to, from); }); break;
+            case 11: put([&](Code& c) { c.adox(to, from); }); break;
+            case 12: put([&](Code& c) { c.mulx(to, wide(other), from); }); break;
+            case 13: put([&](Code& c) { c.mulx(wide(other), to, c.ptr[place]); }); break;
+            case 14: put([&](Code& c) { c.imul(to, from, static_cast<i8>(value)); }); break;
+            case 15: put([&](Code& c) { c.lea(to, c.ptr[to + from * 2 + 3]); }); break;
+            case 16: put([&](Code& c) { c.xchg(to, from); }); break;
+            case 17: put([&](Code& c) { c.movzx(to32, Xbyak::Reg16(from.getIdx())); }); break;
+            case 18:
+                put([&](Code& c) { c.mov(Xbyak::Reg16(a), Xbyak::Reg16(from.getIdx())); });
+                break;
+            case 19: put([&](Code& c) { c.cmovb(to, from); }); break;
+            case 20: put([&](Code& c) { c.rol(to, bits); }); break;
+            case 21: put([&](Code& c) { c.mov(to, c.ptr[place]); }); break;
+            case 22: put([&](Code& c) { c.mov(c.ptr[place], to); }); break;
+            case 23: put([&](Code& c) { c.add(to, c.ptr[place]); }); break;
+            case 24: put([&](Code& c) { c.add(c.ptr[place], to); }); break;
+            case address_kind: address_in(a, pointer); break;
+            }
+        }
+    }
+    [[nodiscard]] bool permits(ZydisMnemonic mnemonic) const {
+        return std::any_of(m_forms.begin(), m_forms.end(),
+                           [mnemonic](const Form* f) { return f->mnemonic == mnemonic; });
+    }
+    /// An access by a register that is made an address just before, and afterwards of its own.
+    void address_in(u8 reg, u8 pointer) {
+        if ((m_protected >> reg & 1) != 0) return;
+        put([&](Code& c) { c.lea(wide(reg), c.ptr[wide(pointer) + 24]); });
+        const u32 kept = m_protected;
+        m_protected |= 1U << reg;
+        access_by(reg);
+        if (m_random.percent(50)) access_by(reg);
+        m_protected = kept;
+    }
+    /// A register that no address is made of, R13 to R15 if it can be.
+    [[nodiscard]] u8 late_register() {
+        const auto n = static_cast<u8>(processor::r13 + m_random.below(3));
+        return (m_protected >> n & 1) == 0 ? n : free_register();
     }
 
     void branch(std::vector<u8> opcode, std::size_t target, unsigned size) {
