@@ -193,6 +193,7 @@ Result<std::unique_ptr<Comparison>> Comparison::create(const Variant& variant, u
     c->m_variant = variant;
     processor::soft::FeatureSet withheld;
     if (variant.without_bmi2) withheld.add(processor::soft::Feature::bmi2);
+    if (variant.without_loop) withheld.add(processor::soft::Feature::quick_loop);
     auto guest = GuestCpu::create(withheld);
     if (!guest) return tl::unexpected(guest.error());
     c->m_guest = std::move(*guest);

@@ -12,6 +12,7 @@ struct Variant {
     const char* name;
     bool code32 = false;       ///< compatibility mode
     bool without_bmi2 = false; ///< look-ups without PEXT, which keep the flags by PUSHF and POPF
+    bool without_loop = false; ///< look-ups without LOOP, as for hosts that are slow at it
     bool stepped = false;      ///< TF set: blocks of one instruction, compared after each
 };
 

@@ -103,11 +103,9 @@ public:
     /// A jump if RCX = 0, whose rel32 is set later, for what seldom happens: if it does not, no
     /// branch is taken, so none enters the history that the host predicts by. The rel8 of JRCXZ
     /// leads into the middle of a NOP: its last five bytes, from the SIB byte on, are a JMP.
-    [[nodiscard]] u32 jump_if_rcx_zero_later() {
-        db(0xe3), db(3);
-        db(0x0f), db(0x1f), db(0x84);
-        return jump_later();
-    }
+    [[nodiscard]] u32 jump_if_rcx_zero_later() { return seldom_later(0xe3); }
+    /// Likewise a jump unless RCX = 1, which takes one from it.
+    [[nodiscard]] u32 jump_unless_rcx_one_later() { return seldom_later(0xe2); }
     void bind(u32 after_jump) { patch(m_cache, after_jump, here()); }
     void bind_short(u32 after_jump) {
         VERIFY(here() - after_jump < 128);
@@ -121,6 +119,12 @@ public:
     CodeCache& cache() { return m_cache; }
 
 private:
+    u32 seldom_later(u8 opcode) {
+        db(opcode), db(3);
+        db(0x0f), db(0x1f), db(0x84);
+        return jump_later();
+    }
+
     CodeCache& m_cache;
     CodePart m_part;
     std::array<std::size_t, code_part_count> m_at; ///< of the parts that are not assembled to now

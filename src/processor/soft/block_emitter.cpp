@@ -290,10 +290,12 @@ void BlockEmitter::tlb_index(const Xbyak::Reg64& to, const Xbyak::Reg64& from) {
     }
 }
 
-/// A jump, to be bound, unless RCX is an offset in a page. RCX is lost; the flags are kept.
+/// A jump, to be bound, unless RCX is an offset in a page, to which in_page_bias was added. RCX is
+/// lost; the flags are kept.
 u32 BlockEmitter::jump_unless_in_page() {
-    extract(h::rcx, h::rcx, &LookUpMasks::page); // 0 if it is, else less than 1 << 52
-    m.lea(h::rcx, m.ptr[h::rcx - 1]);
+    extract(h::rcx, h::rcx, &LookUpMasks::page); // the bias' page if it is
+    if (m_quick_loop) return m.jump_unless_rcx_one_later();
+    m.lea(h::rcx, m.ptr[h::rcx - 1]);            // from less than 1 << 52
     extract(h::rcx, h::rcx, &LookUpMasks::sign); // 1 if it is, else 0
     return m.jump_if_rcx_zero_later();
 }
@@ -348,7 +350,7 @@ u32 BlockEmitter::look_up(unsigned size, u32 tag) {
         m.mov(h::r14, h::rcx);
         tlb_index(h::rcx, h::r13);
         m.load_indexed(h::rcx, tag, h::rcx);
-        m.lea(h::rcx, m.ptr[h::r13 + h::rcx + static_cast<int>(size - 1)]);
+        m.lea(h::rcx, m.ptr[h::r13 + h::rcx + static_cast<int>(size - 1) + in_page_bias()]);
         miss = jump_unless_in_page();
         m.mov(h::rcx, h::r14);
         tlb_index(h::r14, h::r13);

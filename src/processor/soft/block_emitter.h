@@ -15,7 +15,7 @@ class BlockEmitter {
 public:
     BlockEmitter(CodeCache& cache, const Thunks& thunks, FeatureSet features, PageCode& page)
         : m(cache), m_cache(cache), m_thunks(thunks), m_page(page), m_mode(page.mode),
-          m_bmi2(features.has(Feature::bmi2)) {}
+          m_bmi2(features.has(Feature::bmi2)), m_quick_loop(features.has(Feature::quick_loop)) {}
 
     /// The entries.
     void begin_block(u16 offset, bool flags_live);
@@ -61,6 +61,8 @@ private:
     /// by its distance.
     void extract(const Xbyak::Reg64& to, const Xbyak::Reg64& from, u32 LookUpMasks::*mask);
     [[nodiscard]] u32 jump_unless_in_page();
+    /// What must be added to the offset for it.
+    [[nodiscard]] int in_page_bias() const { return m_quick_loop ? int{page_size} : 0; }
     void tlb_index(const Xbyak::Reg64& to, const Xbyak::Reg64& from);
     // The scratch registers between instructions.
     /// By scratch register (R13, R14): the guest register among R13-R15 whose value it holds.
@@ -180,6 +182,7 @@ private:
     PageCode& m_page;
     Mode m_mode;
     bool m_bmi2;
+    bool m_quick_loop; ///< LOOP is as quick as other branches
     bool m_flags_live = true;
     GroupedAccess m_memory_access, m_stack_access; ///< of the current instruction
     u8 m_group_in_r14 = GroupedAccess::no_group;   ///< its host address is there

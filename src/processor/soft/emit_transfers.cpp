@@ -82,7 +82,7 @@ void BlockEmitter::indirect_jump(const BranchSite* site, TlbSet set, HostJump ki
     m.mov(h::r14, h::rcx);
     tlb_index(h::rcx, h::r13);
     m.load_indexed(h::rcx, tlb_offset(set, offsetof(Tlb, fetch_tag)), h::rcx);
-    m.lea(h::rcx, m.ptr[h::rcx + h::r13]);
+    m.lea(h::rcx, m.ptr[h::rcx + h::r13 + in_page_bias()]);
     m_fetch_misses.push_back({jump_unless_in_page(), site});
     m.mov(h::rcx, h::r14);
     tlb_index(h::r14, h::r13);

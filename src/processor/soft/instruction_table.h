@@ -73,6 +73,7 @@ enum class Feature : u8 {
     invpcid,
     smap,
     fxsr,
+    quick_loop, ///< no instruction's: the host's LOOP takes no longer than another branch
     count,
 };
 
