@@ -210,6 +210,7 @@ struct Cpu {
     u64 host_flags = 2;        ///< the guest's arithmetic flags while C++ runs, as PUSHFQ left them
     u64 rcx_save = 0;          ///< RCX inside a flag-preserving sequence
     // What emit_system.cpp clears or picks of flags, by PEXT and PDEP, which keep the host's.
+    u64 page_bits = ~page_offset_mask; ///< of an address, those that name its page
     u64 all_but_if = ~rflags::if_, all_but_df = ~rflags::df, all_but_ac = ~rflags::ac;
     u64 arithmetic_mask = rflags::arithmetic;
     u64 pushed_system_mask = ~(rflags::arithmetic | rflags::vm | rflags::rf);

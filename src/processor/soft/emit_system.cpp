@@ -226,7 +226,7 @@ void BlockEmitter::emit_leave_monitor_mode(const DecodedInstruction& d) {
     store_byte(GNOMON_CPU(cb.monitor_mode), 0);
     store_byte(GNOMON_CPU(cb.monitor_mode_by_hook), 0);
     store_byte(GNOMON_CPU(hook_passed), 1);
-    pick_bits(h::r13, GNOMON_CPU(page_mask));
+    pick_bits(h::r13, GNOMON_CPU(page_bits));
     m.store(GNOMON_CPU(page_base), h::r13);
     m.load(h::rcx, GNOMON_CPU(rcx_save));
     m.jmp(h::r14);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file Helpers that translation itself needs, beside those of the instruction table.
 #include "processor/soft/helpers.h"
+#include "processor/soft/mmu.h"
 
 #include <cstring>
 
@@ -10,6 +11,24 @@ HelperResult raise_nm(Cpu& cpu, const Instruction&) { return cpu.raise(Vector::n
 
 namespace {
 
+/// The operands are mostly in one page, which was in use just now.
+bool read_operands(Cpu& cpu, const HookHandler& handler, u64 (&operands)[hook_operand_count]) {
+    const Gva base(cpu.cb.state.gpr[handler.base]);
+    const Tlb& t = cpu.tlb(current_set(cpu));
+    const unsigned i = tlb_index(base);
+    const bool cached = t.read_tag[i] == tlb_tag(base);
+    for (unsigned n = 0; n < hook_operand_count; ++n) {
+        const u64 in_page = base.page_offset() + static_cast<u64>(i64{handler.offset[n]});
+        if (cached && in_page <= page_size - sizeof(u64)) {
+            // SAFETY: filled by fill_tlb from a frame's host address.
+            std::memcpy(&operands[n], reinterpret_cast<Hva>(t.host_page[i]) + in_page, sizeof(u64));
+        } else if (!cpu.peek(base + static_cast<u64>(i64{handler.offset[n]}), operands[n])) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /// Goes to the handler of a hook at RIP. @return false, and nothing has changed: the hook exits.
 bool enter_handler(Cpu& cpu, const HookHandler& handler) {
     ControlBlock& cb = cpu.cb;
@@ -18,11 +37,9 @@ bool enter_handler(Cpu& cpu, const HookHandler& handler) {
         (s.rflags & rflags::rf) != 0 || cpu.watch_hits != 0)
         return false;
     u64 operands[hook_operand_count];
-    if (handler.operands > cb.monitor_pages_size - sizeof operands) return false;
-    for (unsigned n = 0; n < hook_operand_count; ++n) {
-        const u64 address = s.gpr[handler.base] + static_cast<u64>(i64{handler.offset[n]});
-        if (!cpu.peek(Gva(address), operands[n])) return false;
-    }
+    if (handler.operands > cb.monitor_pages_size - sizeof operands ||
+        !read_operands(cpu, handler, operands))
+        return false;
     std::memcpy(cb.monitor_pages + handler.operands, operands, sizeof operands);
     cb.monitor_mode = cb.monitor_mode_by_hook = cpu.handler_entered = true;
     cpu.hook_rip = s.rip;

@@ -118,10 +118,18 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
         needed_before[n] = live;
     }
 
+    // By offset alone: the frame may be seen at several hooked pages. The check compares RIP.
+    const auto hooked = [&](const DecodedInstruction& d) {
+        return page.mode.has(Mode::hooked) &&
+               std::any_of(std::begin(cpu.cb.execution_hook), std::end(cpu.cb.execution_hook),
+                           [&](Gva hook) {
+                               return hook != Gva() && hook.page_offset() == d.compact.page_offset;
+                           });
+    };
     // A check for a hook may change anything; elsewhere segments and address sizes would matter.
     AccessPlan plan;
     if (access == Access::in_groups && count > 1 && page.mode.has(Mode::code64) &&
-        !page.mode.has(Mode::hooked))
+        std::none_of(m_decoded.get(), m_decoded.get() + count, hooked))
         plan = plan_accesses({m_decoded.get(), count}, page.mode, {needed_before, count});
 
     // Guest R13-R15, by bits: what each instruction reads, then what the few behind it read.
@@ -141,12 +149,7 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
     for (unsigned n = 0; n < count && open; ++n) {
         const DecodedInstruction& d = m_decoded[n];
         emitter.begin_instruction(d.compact, plan, n, needed_before[n] != 0, wanted_soon[n]);
-        // By offset alone: the frame may be seen at several hooked pages. The check compares RIP.
-        if (page.mode.has(Mode::hooked) &&
-            std::any_of(std::begin(cpu.cb.execution_hook), std::end(cpu.cb.execution_hook),
-                        [&](Gva hook) {
-                            return hook != Gva() && hook.page_offset() == d.compact.page_offset;
-                        }))
+        if (hooked(d))
             emitter.emit_hook_check(d, page.mode.has(Mode::single) ? check_execution_hook_singly
                                                                    : check_execution_hook);
         if (m_count_instructions) emitter.emit_count();
