@@ -392,13 +392,28 @@ private:
             case 22: put([&](Code& c) { c.mov(c.ptr[place], to); }); break;
             case 23: put([&](Code& c) { c.add(to, c.ptr[place]); }); break;
             case 24: put([&](Code& c) { c.add(c.ptr[place], to); }); break;
-            case address_kind: address_in(a, pointer); break;
+            case address_kind:
+                if (m_random.percent(50))
+                    address_in(a, pointer);
+                else
+                    replaced_value(a, other);
+                break;
             }
         }
     }
     [[nodiscard]] bool permits(ZydisMnemonic mnemonic) const {
         return std::any_of(m_forms.begin(), m_forms.end(),
                            [mnemonic](const Form* f) { return f->mnemonic == mnemonic; });
+    }
+    /// A value that is used, replaced, and used again much later.
+    void replaced_value(u8 reg, u8 other) {
+        if (reg == other) return;
+        put([&](Code& c) { c.lea(wide(reg), c.ptr[wide(reg) + 5]); });
+        put([&](Code& c) { c.add(wide(other), wide(reg)); });
+        put([&](Code& c) { c.mov(wide(reg), wide(other)); });
+        for (unsigned n = 0; n < 4; ++n)
+            put([](Code& c) { c.nop(); });
+        put([&](Code& c) { c.add(wide(other), wide(reg)); });
     }
     /// An access by a register that is made an address just before, and afterwards of its own.
     void address_in(u8 reg, u8 pointer) {

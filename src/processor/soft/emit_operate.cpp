@@ -261,7 +261,7 @@ void BlockEmitter::operate(const DecodedInstruction& d, HostMemory memory, int d
         if (!o.write) continue;
         const unsigned slot = registers.*o.field - 13U;
         m.store(gpr_slot(o.guest), scratch_register(slot));
-        if (m_high[1 - slot] == o.guest) m_high[1 - slot] = none; // its old value
+        VERIFY(m_high[1 - slot] != o.guest); // no old value is left
     }
 }
 
