@@ -93,6 +93,7 @@ Result<> VirtualMachine::build(Parts parts) {
 
     ControlBlock& cb = m_processor->control_block();
     cb.ram_base = m_memory->base();
+    cb.ram_file = m_memory->fd();
     cb.ram_low_size = m_memory->low_size();
     cb.ram_high_size = m_memory->high_size();
     m_cpuid = guest_cpuid(m_resources.clock.tsc_hz(), 0);

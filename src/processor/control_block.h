@@ -81,6 +81,9 @@ struct ControlBlock {
     Hva ram_base =
         nullptr; ///< GuestMemory::base(): low RAM at +0, RAM from ram_high_base at +ram_low_limit
     u64 ram_low_size = 0, ram_high_size = 0;
+    /// The file of which RAM is the shared mapping, from its beginning on; -1: not known. A
+    /// processor may map parts of it again.
+    int ram_file = -1;
     Hva monitor_pages = nullptr; ///< memory behind frames from monitor_frame_base
     u64 monitor_pages_size = 0;
     Hva shadow_arena = nullptr; ///< memory of the shadow tables

@@ -13,6 +13,7 @@ struct Variant {
     bool code32 = false;       ///< compatibility mode
     bool without_bmi2 = false; ///< look-ups without PEXT, which keep the flags by PUSHF and POPF
     bool without_loop = false; ///< look-ups without LOOP, as for hosts that are slow at it
+    bool viewed = false;       ///< data accesses by the linear view
     bool stepped = false;      ///< TF set: blocks of one instruction, compared after each
 };
 

@@ -73,14 +73,15 @@ constexpr u64 flat_descriptor(u32 rights) {
 
 } // namespace
 
-Result<std::unique_ptr<GuestCpu>> GuestCpu::create(processor::soft::FeatureSet withheld) {
+Result<std::unique_ptr<GuestCpu>> GuestCpu::create(processor::soft::FeatureSet withheld,
+                                                   processor::soft::Views views) {
     std::unique_ptr<GuestCpu> g(new GuestCpu);
     auto memory = GuestMemory::create(memory_size);
     if (!memory) return tl::unexpected(memory.error());
     g->m_memory.emplace(std::move(*memory));
     // Small enough that a run empties the code cache now and then.
     auto made = processor::soft::SoftProcessor::create(
-        {.code_cache_bytes = std::size_t{16} << 20, .withheld = withheld});
+        {.code_cache_bytes = std::size_t{16} << 20, .withheld = withheld, .views = views});
     if (!made) return tl::unexpected(made.error());
     g->m_processor = std::move(*made);
     g->build_tables();
@@ -173,6 +174,7 @@ void GuestCpu::build_system() {
     m_buffer.resize(4096);
     processor::ControlBlock& cb = m_processor->control_block();
     cb.ram_base = m_memory->base();
+    cb.ram_file = m_memory->fd();
     cb.ram_low_size = m_memory->low_size();
     cb.ram_high_size = m_memory->high_size();
     cb.shadow_arena = reinterpret_cast<Hva>(m_arena.get());

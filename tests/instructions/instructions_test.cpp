@@ -41,6 +41,7 @@ constexpr Variant variants[] = {
     {.name = "LongModeWithoutBmi2", .without_bmi2 = true},
     {.name = "CompatibilityModeWithoutBmi2", .code32 = true, .without_bmi2 = true},
     {.name = "LongModeWithoutLoop", .without_loop = true},
+    {.name = "LongModeByView", .viewed = true},
     {.name = "LongModeStepped", .stepped = true},
     {.name = "CompatibilityModeStepped", .code32 = true, .stepped = true},
 };

@@ -491,8 +491,9 @@ TEST(CpuWindowsDeathTest, HaveNothingBehindTheCpu) {
         EXPECT_DEATH(*end = std::byte{1}, "");
         volatile auto* const sets = reinterpret_cast<std::byte*>(windows->sets(n));
         EXPECT_DEATH(*(sets - 1) = std::byte{1}, "");
-        // Up to the end of their last page.
-        const u64 pages = (3 * sizeof(processor::soft::Tlb) + page_offset_mask) / page_size;
+        // Up to the end of the last page of what a window has for itself.
+        const u64 pages = (3 * sizeof(processor::soft::Tlb) + page_offset_mask) / page_size +
+                          8 * processor::soft::view_region_count / page_size; // the deltas
         EXPECT_DEATH(*(sets + pages * page_size) = std::byte{1}, "");
     }
 }

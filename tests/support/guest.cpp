@@ -61,6 +61,7 @@ Guest::Guest(const GuestOptions& options)
       m_tlb(*m_cpu), m_mmu(must(monitor::ShadowMmu::create(m_memory, m_tlb, options.shadow))) {
     processor::ControlBlock& cb = block();
     cb.ram_base = m_memory.base();
+    cb.ram_file = m_memory.fd();
     cb.ram_low_size = m_memory.low_size();
     cb.ram_high_size = m_memory.high_size();
     cb.tsc_offset = m_clock.tsc_offset();

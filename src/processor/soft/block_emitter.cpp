@@ -16,6 +16,7 @@ void BlockEmitter::begin_block(u16 offset, bool flags_live) {
     m_entry = m.here();
     m.lea(h::r13, m.ptr[h::r13 - static_cast<int>(offset)]);
     m.store(GNOMON_CPU(page_base), h::r13);
+    if (has_base_slot()) check_page_base(flags_live);
     m_called_entry = m.here();
     drop_stack_word();
     m_polled_entry = m.here();
@@ -33,6 +34,33 @@ void BlockEmitter::begin_block(u16 offset, bool flags_live) {
     m_plain_entry = m.here();
 }
 
+/// R13 is the page's base. The slot of the page has it, or is given it.
+void BlockEmitter::check_page_base(bool flags_live) {
+    if (flags_live) {
+        m.mov(h::r14, h::rcx);
+        m.not_(h::r13);
+        m.load(h::rcx, base_slot());
+        // The difference, since ~x = -x - 1.
+        m.lea(h::rcx, m.ptr[h::r13 + h::rcx + 1 + in_page_bias()]);
+        m_base_jump = jump_unless_in_page();
+        m.mov(h::rcx, h::r14);
+    } else {
+        m.db(0x65), m.cmp(h::r13, m.ptr[Xbyak::RegExp(std::size_t{base_slot()})]);
+        m_base_jump = m.jump_if_later(Assembler::nz);
+    }
+    m_base_known = m.here();
+}
+
+/// The slot of the page gets what the caller has made page_base.
+void BlockEmitter::take_page_base() {
+    m.load(h::r13, GNOMON_CPU(page_base));
+    m.store(base_slot(), h::r13);
+}
+
+void BlockEmitter::load_page_base(const Xbyak::Reg64& to) {
+    m.load(to, has_base_slot() ? base_slot() : GNOMON_CPU(page_base));
+}
+
 void BlockEmitter::emit_straddle_check(const PageCode& second) {
     StraddleSite& site = *m_cache.allocate<StraddleSite>();
     site.page_offset = m_block_offset;
@@ -40,7 +68,7 @@ void BlockEmitter::emit_straddle_check(const PageCode& second) {
     site.second = &second;
     const TlbSet set = m_mode.set();
     const auto entries = reinterpret_cast<std::uintptr_t>(second.entries.get());
-    m.load(h::r13, GNOMON_CPU(page_base));
+    load_page_base(h::r13);
     m.lea(h::r13, m.ptr[h::r13 + static_cast<int>(page_size)]);
     tlb_index(h::r14, h::r13);
     m.store(GNOMON_CPU(rcx_save), h::rcx);
@@ -216,7 +244,7 @@ void BlockEmitter::emit_address(const Instruction& i, bool with_segment, i64 ext
     int simple = -1; // the host register that is the address
     if (i.base == Instruction::rip_register) {
         displacement += i64{i.page_offset} + i.length;
-        m.load(h::r13, GNOMON_CPU(page_base));
+        load_page_base(h::r13);
         if (fits_i32(displacement)) {
             m.lea(h::r13, m.ptr[h::r13 + static_cast<int>(displacement)]);
         } else {
@@ -311,9 +339,16 @@ bool BlockEmitter::is_checked(unsigned segment, bool write) const {
     }
 }
 
-/// From R13 = linear address to R13 = page offset, R14 = host page; the slow path joins there.
+/// R14 = what leads from linear address R13 to its place in the view.
+void BlockEmitter::load_view_delta() {
+    extract(h::r14, h::r13, &LookUpMasks::view);
+    m.load_indexed(h::r14, static_cast<u32>(view_deltas_offset), h::r14);
+}
+
+/// From R13 = linear address to R13 = page offset, R14 = host page; the slow path joins there. By
+/// way of the view R13 stays, and R14 is the delta; what fails there leaves (Leave::host_fault).
 AccessSite& BlockEmitter::begin_access(const Instruction& i, unsigned size, bool read, bool write,
-                                       unsigned segment) {
+                                       unsigned segment, bool by_tlb) {
     VERIFY(size >= 1 && size <= 64);
     m_high_before = {};
     AccessSite& site = *m_cache.allocate<AccessSite>();
@@ -329,6 +364,11 @@ AccessSite& BlockEmitter::begin_access(const Instruction& i, unsigned size, bool
         site.checked = true;
         m.mov(h::r14, reinterpret_cast<std::uintptr_t>(&site));
         m.jump_to(m_thunks.slow_access);
+        site.cont = m.here();
+        return site;
+    }
+    if (m_mode.has(Mode::viewed) && !by_tlb) {
+        load_view_delta();
         site.cont = m.here();
         return site;
     }
@@ -392,6 +432,24 @@ void BlockEmitter::begin_instruction(const Instruction& i, const AccessPlan& pla
 /// C++ alone, and of that only what accesses by themselves call (resolve_access) runs in between,
 /// which revokes none and leaves the block when it drops translations.
 void BlockEmitter::begin_group(const Instruction& i, const AccessGroup& group, unsigned number) {
+    Instruction place;
+    place.address_size = 8;
+    place.base = group.base;
+    place.index = group.index;
+    place.scale = group.scale;
+    place.segment = group.segment;
+    place.displacement = group.displacement;
+    const auto found = [&] {
+        m.lea(h::r14, m.ptr[h::r14 + h::r13]);
+        m.store(GNOMON_CPU(group_host) + 8 * number, h::r14);
+        m_group_in_r14 = static_cast<u8>(number);
+    };
+    if (m_mode.has(Mode::viewed)) {
+        emit_address(place, true);
+        load_view_delta();
+        found();
+        return;
+    }
     GroupSite& site = *m_cache.allocate<GroupSite>();
     site.page = &m_page;
     site.page_offset = i.page_offset;
@@ -401,22 +459,13 @@ void BlockEmitter::begin_group(const Instruction& i, const AccessGroup& group, u
     site.first_displacement = group.first_displacement;
     site.first_size = group.first_size;
     site.first_write = group.first_write;
-    Instruction place;
-    place.address_size = 8;
-    place.base = group.base;
-    place.index = group.index;
-    place.scale = group.scale;
-    place.segment = group.segment;
-    place.displacement = group.displacement;
     emit_address(place, true);
     const u32 tag =
         tlb_offset(m_mode.set(), group.write ? offsetof(Tlb, write_tag) : offsetof(Tlb, read_tag));
     const u32 miss = look_up(group.size, tag);
     m_slow_paths.push_back({nullptr, &site, miss, tag, m_flags_live});
     site.cont = m.here();
-    m.lea(h::r14, m.ptr[h::r14 + h::r13]);
-    m.store(GNOMON_CPU(group_host) + 8 * number, h::r14);
-    m_group_in_r14 = static_cast<u8>(number);
+    found();
 }
 
 int BlockEmitter::load_group(const GroupedAccess& access) {
@@ -443,6 +492,8 @@ void BlockEmitter::emit_helper(const Instruction& i, Helper helper, bool extende
 
 void BlockEmitter::emit_hook_check(const DecodedInstruction& d, Helper check) {
     emit_helper(d.compact, check, false);
+    // A handler comes back here by a jump of its own, and its page may have the same slot.
+    if (has_base_slot()) take_page_base();
     m_high_before = {};
 }
 
@@ -470,6 +521,7 @@ Block BlockEmitter::finish(u16 guest_length, bool straddles) {
     if (straddles) {
         block.straddles = true;
         block.unchecked_entry = m.here(); // page_base is what the caller made it
+        if (has_base_slot()) take_page_base();
         drop_stack_word();
         m.jump_to(m_plain_entry);
     }
@@ -514,6 +566,15 @@ Block BlockEmitter::finish(u16 guest_length, bool straddles) {
         m.jump_to(m_thunks.link);
     }
     finish_fetch_misses();
+    if (has_base_slot()) {
+        m.bind(m_base_jump);
+        if (m_poll_flags_kept) {
+            m.mov(h::rcx, h::r14);
+            m.not_(h::r13);
+        }
+        m.store(base_slot(), h::r13);
+        m.jump_to(m_base_known);
+    }
     m.bind(m_poll_jump);
     if (m_poll_flags_kept) m.mov(h::rcx, h::r14);
     leave_with_offset(m_block_offset);

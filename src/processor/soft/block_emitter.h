@@ -49,7 +49,7 @@ private:
     // address and access
     void emit_address(const Instruction& i, bool with_segment, i64 extra = 0);
     AccessSite& begin_access(const Instruction& i, unsigned size, bool read, bool write,
-                             unsigned segment);
+                             unsigned segment, bool by_tlb = false);
     [[nodiscard]] u32 look_up(unsigned size, u32 tag);
     void begin_group(const Instruction& i, const AccessGroup& group, unsigned number);
     /// R14 + the displacement is where a grouped access goes.
@@ -64,6 +64,16 @@ private:
     /// What must be added to the offset for it.
     [[nodiscard]] int in_page_bias() const { return m_quick_loop ? int{page_size} : 0; }
     void tlb_index(const Xbyak::Reg64& to, const Xbyak::Reg64& from);
+    void load_view_delta();
+    void take_page_base();
+    void load_page_base(const Xbyak::Reg64& to);
+    void check_page_base(bool flags_live);
+    /// Whether code takes its page's base from a slot of its own, which is checked where it is
+    /// entered.
+    [[nodiscard]] bool has_base_slot() const { return !m_mode.has(Mode::single) && m_bmi2; }
+    [[nodiscard]] u32 base_slot() const {
+        return static_cast<u32>(offsetof(Cpu, base_slots)) + 8 * m_page.base_slot;
+    }
     // The scratch registers between instructions.
     /// By scratch register (R13, R14): the guest register among R13-R15 whose value it holds.
     struct ScratchGuests {
@@ -192,6 +202,7 @@ private:
     u8 m_wanted_soon = 0;        ///< as in begin_instruction
     u16 m_block_offset = 0;
     u32 m_entry = 0, m_called_entry = 0, m_polled_entry = 0, m_plain_entry = 0;
+    u32 m_base_jump = 0, m_base_known = 0; ///< the check of the page's base, and what follows it
     u32 m_poll_jump = 0;
     bool m_poll_flags_kept = false;
     std::vector<SlowPath> m_slow_paths;

@@ -2,6 +2,7 @@
 #include "processor/soft/code_cache.h"
 
 #include "base/verify.h"
+#include "processor/soft/cpu.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -108,6 +109,7 @@ PageCode& CodeCache::page(Gpa frame, Mode mode) {
         slot = std::make_unique<PageCode>();
         slot->frame = frame;
         slot->mode = mode;
+        slot->base_slot = static_cast<unsigned>(m_pages.size() % base_slot_count);
         slot->entries = std::make_unique_for_overwrite<u32[]>(page_size);
         std::fill_n(slot->entries.get(), page_size, m_entry_miss);
     }

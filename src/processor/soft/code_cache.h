@@ -43,6 +43,8 @@ struct PageCode {
     /// By page offset: executable address of the block's entry, of the return pad that jumps to it,
     /// or of the miss stub.
     std::unique_ptr<u32[]> entries;
+    /// Index in Cpu::base_slots. Pages may share one: the last to be entered has it.
+    unsigned base_slot = 0;
     std::unordered_map<u16, CallTail> calls; ///< by page offset of the return address
 };
 

@@ -10,6 +10,7 @@
 #include "processor/control_block.h"
 #include "processor/exit.h"
 #include "processor/soft/instruction.h"
+#include "processor/soft/linear_view.h"
 #include "processor/soft/statistics.h"
 
 #include <cstddef>
@@ -61,6 +62,12 @@ struct Tlb {
 
 /// Access groups that a block can have (access_groups.h).
 inline constexpr unsigned access_group_count = 8;
+
+/// Slots of Cpu::base_slots.
+inline constexpr unsigned base_slot_count = 4096;
+
+/// No instruction's address.
+inline constexpr u64 no_rip = u64{1} << 63;
 
 /// What a helper did.
 enum class HelperResult : u32 {
@@ -209,6 +216,9 @@ struct Cpu {
     bool vectors_live = false; ///< C++ runs that leaves the guest's vector registers in the host's
     u64 host_flags = 2;        ///< the guest's arithmetic flags while C++ runs, as PUSHFQ left them
     u64 rcx_save = 0;          ///< RCX inside a flag-preserving sequence
+    bool view_on = false;      ///< the current context has a linear view (linear_view.h)
+    u64 view_wanted = 0;       ///< page that user code has reached otherwise; 0: none
+    u64 view_awaited_rip = no_rip; ///< where a page fault was delivered to user code with a view
     // What emit_system.cpp clears or picks of flags, by PEXT and PDEP, which keep the host's.
     u64 page_bits = ~page_offset_mask; ///< of an address, those that name its page
     u64 all_but_if = ~rflags::if_, all_but_df = ~rflags::df, all_but_ac = ~rflags::ac;
@@ -239,6 +249,8 @@ struct Cpu {
     u64 fault_host_pc = 0; ///< host address of an instruction that raised a host signal
     int fault_signal = 0;
     u8 fault_vector = 0;          ///< the exception that it was, as the host's kernel says
+    u64 fault_address = 0;        ///< of a host page fault
+    bool fault_was_write = false; ///< likewise
     bool mid_repeat = false;      ///< a string instruction has stopped between two of its turns
     bool steps_by_new_tf = false; ///< INT n, SYSCALL, SYSENTER, SYSRET: whether a single-step trap
                                   ///< follows is told by TF after the instruction
@@ -273,6 +285,11 @@ struct Cpu {
     using Statistics = Counters;
     Statistics statistics;
 
+    /// By PageCode::base_slot: `page_base` when code of that page was entered last. Translated code
+    /// takes it from here, and compares when it is entered: so where code runs is predicted by the
+    /// host as a branch, and what is computed from it does not wait for what RIP was computed from.
+    u64 base_slots[base_slot_count] = {};
+
     alignas(64) Tlb monitor_tlb;
 
     [[nodiscard]] const Tlb& tlb(TlbSet set) const {
@@ -283,5 +300,8 @@ struct Cpu {
 /// Where the sets of the current context lie behind GS. The Cpu ends at the end of a page, and
 /// what runs over that end meets no memory.
 inline constexpr u64 context_offset = sizeof(Cpu) + mapping_guard_size;
+/// Where the current context's deltas of its linear view are: view_region_count of them.
+inline constexpr u64 view_deltas_offset =
+    context_offset + ((keyed_set_count * sizeof(Tlb) + page_offset_mask) & ~page_offset_mask);
 
 } // namespace gnomon::processor::soft

@@ -5,9 +5,9 @@
 /// Translated code reads both at fixed distances from GS, so the base of GS chooses the sets, and
 /// that costs translated code nothing. A window is
 ///
-///   [inaccessible][Cpu, shared][inaccessible][keyed_set_count sets, its own][inaccessible]
+///   [inaccessible][Cpu, shared][inaccessible][keyed_set_count sets, deltas; its own][inaccessible]
 ///
-/// where each inaccessible range is mapping_guard_size long.
+/// where each inaccessible range is mapping_guard_size long, and the last one view_table_reach.
 #pragma once
 
 #include "base/file_descriptor.h"
@@ -33,6 +33,16 @@ public:
         // SAFETY: mapped by create; any bytes are a Tlb.
         return reinterpret_cast<Tlb*>(base(n) + context_offset);
     }
+    /// The deltas of the linear view of window `n`.
+    [[nodiscard]] u64* view_deltas(unsigned n) const {
+        // SAFETY: mapped by create; any bytes are numbers.
+        return reinterpret_cast<u64*>(base(n) + view_deltas_offset);
+    }
+    /// Whether an index of the deltas that has none leads to `address`.
+    [[nodiscard]] bool behind_deltas(unsigned n, u64 address) const {
+        const u64 end = reinterpret_cast<u64>(view_deltas(n)) + 8 * view_region_count;
+        return address - end < view_table_reach;
+    }
     [[nodiscard]] bool contains(Hva address) const {
         return address >= m_mapping.base() && address < m_mapping.base() + m_mapping.size();
     }
@@ -40,9 +50,10 @@ public:
 private:
     CpuWindows() = default;
     static constexpr u64 cpu_bytes = (sizeof(Cpu) + page_offset_mask) & ~page_offset_mask;
-    static constexpr u64 sets_bytes =
-        (keyed_set_count * sizeof(Tlb) + page_offset_mask) & ~page_offset_mask;
-    static constexpr u64 stride = cpu_bytes + sets_bytes + 2 * mapping_guard_size;
+    static constexpr u64 sets_bytes = view_deltas_offset - context_offset + 8 * view_region_count;
+    static_assert(sets_bytes % page_size == 0);
+    static constexpr u64 stride =
+        cpu_bytes + mapping_guard_size + sets_bytes + view_table_reach + mapping_guard_size;
     static_assert(sizeof(Cpu) % alignof(Cpu) == 0 && alignof(Cpu) <= page_size);
     static_assert(sizeof(Tlb) % alignof(Cpu) == 0);
 

@@ -40,6 +40,12 @@ u8 required_alignment(const DecodedInstruction& d, unsigned size) {
     return size == 16 ? 16 : 1;
 }
 
+bool names_high_byte(const DecodedInstruction& d) {
+    return std::any_of(d.operands, d.operands + d.z.operand_count, [](const auto& o) {
+        return o.type == ZYDIS_OPERAND_TYPE_REGISTER && is_high_byte(o.reg.value);
+    });
+}
+
 } // namespace
 
 void BlockEmitter::emit_pass(const DecodedInstruction& d) {
@@ -48,14 +54,16 @@ void BlockEmitter::emit_pass(const DecodedInstruction& d) {
         operate(d, HostMemory::none);
         return;
     }
-    if (m_memory_access.is_grouped()) {
+    // What may exchange AH and AL around the operation must not fault in between.
+    const bool by_tlb = m_mode.has(Mode::viewed) && names_high_byte(d);
+    if (m_memory_access.is_grouped() && !by_tlb) {
         operate(d, HostMemory::address, load_group(m_memory_access));
         return;
     }
     const unsigned size = access_size(d, *memory);
     emit_address(d.compact, true);
     AccessSite& site = begin_access(d.compact, size, reads(*memory) || !writes(*memory),
-                                    writes(*memory), d.compact.segment);
+                                    writes(*memory), d.compact.segment, by_tlb);
     site.alignment = required_alignment(d, size);
     operate(d, HostMemory::page_and_offset);
     if (site.write) m_high = {}; // commit_access goes on behind it
@@ -207,7 +215,6 @@ void BlockEmitter::emit_pop(const DecodedInstruction& d) {
     };
     if (m_stack_access.is_grouped()) {
         const int at = load_group(m_stack_access);
-        stack_lea(h::r15, 8);
         const unsigned guest = gpr_number(o.reg.value);
         if (host_number(guest) == in_memory) {
             m.mov(h::r13, m.ptr[h::r14 + at]);
@@ -216,6 +223,7 @@ void BlockEmitter::emit_pop(const DecodedInstruction& d) {
         } else {
             m.mov(host_reg(guest), m.ptr[h::r14 + at]);
         }
+        if (guest != rsp) stack_lea(h::r15, 8); // behind what may fault
         return;
     }
     stack_lea(h::r13, 0);
@@ -245,20 +253,27 @@ void BlockEmitter::emit_leave(const DecodedInstruction& d) {
     const unsigned size = i.operand_size;
     if (m_stack_access.is_grouped()) {
         const int at = load_group(m_stack_access);
-        stack_lea(h::r15, 8, h::rbp);
-        m.mov(h::rbp, m.ptr[h::r14 + at]);
+        m.mov(h::r13, m.ptr[h::r14 + at]);
+        stack_lea(h::r15, 8, h::rbp); // behind what may fault
+        m.mov(h::rbp, h::r13);
         return;
     }
     stack_lea(h::r13, 0, h::rbp);
     if (!m_mode.has(Mode::flat)) add_segment_base(seg_ss);
     AccessSite& site = begin_access(i, size, true, false, seg_ss);
-    stack_lea(h::r15, static_cast<int>(size), h::rbp);
     if (size == 8)
-        m.mov(h::rbp, m.ptr[h::r14 + h::r13]);
+        m.mov(h::r13, m.ptr[h::r14 + h::r13]);
     else if (size == 4)
-        m.mov(h::ebp, m.ptr[h::r14 + h::r13]);
+        m.mov(h::r13d, m.ptr[h::r14 + h::r13]);
     else
-        m.mov(h::bp, m.ptr[h::r14 + h::r13]);
+        m.mov(h::r13w, m.ptr[h::r14 + h::r13]);
+    stack_lea(h::r15, static_cast<int>(size), h::rbp); // behind what may fault
+    if (size == 8)
+        m.mov(h::rbp, h::r13);
+    else if (size == 4)
+        m.mov(h::ebp, h::r13d);
+    else
+        m.mov(h::bp, h::r13w);
     end_access(site);
 }
 

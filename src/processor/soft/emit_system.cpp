@@ -158,7 +158,7 @@ BlockEmitter::InLine BlockEmitter::emit_clac_stac(const DecodedInstruction& d) {
     pick_bits(h::r13, GNOMON_CPU(all_but_ac));
     if (set_ac) m.lea(h::r13, m.ptr[h::r13 + static_cast<int>(rflags::ac)]);
     m.store(rflags_slot, h::r13);
-    m.load(h::r13, GNOMON_CPU(page_base));
+    load_page_base(h::r13);
     m.lea(h::r13, m.ptr[h::r13 + i.page_offset + i.length]);
     indirect_jump(nullptr, other);
     return InLine::block_ends;

@@ -53,7 +53,7 @@ void BlockEmitter::go_to(i64 offset) { branch_to({offset, false, nullptr}); }
 
 /// To an address in another page, or anywhere from a block of one instruction.
 void BlockEmitter::far_jump_to(const Target& target, HostJump kind) {
-    m.load(h::r13, GNOMON_CPU(page_base));
+    load_page_base(h::r13);
     const bool wide = m_mode.has(Mode::code64);
     if (fits_i32(target.offset)) {
         const auto offset = static_cast<int>(target.offset);
@@ -182,7 +182,7 @@ void BlockEmitter::emit_call(const DecodedInstruction& d) {
             m.mov(h::r13, m.ptr[h::r14 + at]);
             m.store(GNOMON_CPU(overwritten), h::r13);
         }
-        m.load(h::r13, GNOMON_CPU(page_base));
+        load_page_base(h::r13);
         m.lea(h::r13, m.ptr[h::r13 + static_cast<int>(next)]);
         m.mov(m.ptr[h::r14 + at], h::r13);
         stack_lea(h::r15, -8);
@@ -205,7 +205,7 @@ void BlockEmitter::emit_call(const DecodedInstruction& d) {
         m.mov(sized(h::r13), m.ptr[h::r14]);
         m.store(GNOMON_CPU(overwritten), h::r13);
     }
-    m.load(h::r13, GNOMON_CPU(page_base));
+    load_page_base(h::r13);
     m.lea(h::r13, m.ptr[h::r13 + static_cast<int>(next)]);
     m.mov(m.ptr[h::r14], sized(h::r13));
     stack_lea(h::r15, -static_cast<int>(size));

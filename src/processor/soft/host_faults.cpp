@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "processor/soft/host_faults.h"
 
+#include "processor/soft/tlb_contexts.h"
+
 #include <csignal>
 #include <mutex>
 #include <ucontext.h>
@@ -20,13 +22,19 @@ void handle(int number, siginfo_t* info, void* context) {
     auto& pc = frame->uc_mcontext.gregs[REG_RIP];
     if (const FaultScope* scope = current_scope;
         scope != nullptr && scope->cache.contains(static_cast<u64>(pc))) {
-        // SIGSEGV with an address is a wild access of ours, never the guest's doing: let it end the
-        // process.
-        const bool guests = number == SIGFPE || number == SIGILL ||
-                            (number == SIGSEGV && info->si_code == SI_KERNEL);
+        // SIGSEGV with an address, but that of a view, is a wild access of ours, never the guest's
+        // doing: let it end the process.
+        const auto address = static_cast<u64>(frame->uc_mcontext.gregs[REG_CR2]);
+        const bool guests =
+            number == SIGFPE || number == SIGILL ||
+            (number == SIGSEGV &&
+             (info->si_code == SI_KERNEL ||
+              (scope->cpu.view_on && scope->cpu.tlb_contexts->view_reaches(address))));
         if (guests) {
             scope->cpu.fault_host_pc = static_cast<u64>(pc);
             scope->cpu.fault_vector = static_cast<u8>(frame->uc_mcontext.gregs[REG_TRAPNO]);
+            scope->cpu.fault_address = address;
+            scope->cpu.fault_was_write = (frame->uc_mcontext.gregs[REG_ERR] & 2) != 0;
             scope->cpu.fault_signal =
                 number == SIGFPE && info->si_code != FPE_INTDIV && info->si_code != FPE_INTOVF
                     ? -SIGFPE // floating point

@@ -130,6 +130,7 @@ void fill_tlb(Cpu& cpu, TlbSet set, Gva gva, const Walk& found) {
     if (page_is_watched(cpu, gva)) return;
     const bool plain = found.writable && !found.traced && !cpu.code_cache->has_code(found.frame);
     cpu.tlb_contexts->fill(set, gva, found.host, plain);
+    if (cpu.view_on && set == TlbSet::user) cpu.view_wanted = gva.page().value();
     ++cpu.statistics.tlb_fills;
 }
 

@@ -46,6 +46,9 @@ Mode Mode::of(const Cpu& cpu) {
     if (!ts && (s.cr4 & cr4::osxsave) != 0 && (s.xcr0 & avx_state) == avx_state) bits |= avx;
     // Debug breakpoints are looked at between instructions.
     if ((s.rflags & rflags::tf) != 0 || cpu.single_step_once || any_breakpoint(s)) bits |= single;
+    if (cpu.view_on && s.code64() && s.cpl() == 3 &&
+        (bits & (single | checked | checked_fs | checked_gs)) == 0 && !cpu.cb.monitor_mode)
+        bits |= viewed;
     return Mode{bits}.at(cpu, Gva(s.rip));
 }
 

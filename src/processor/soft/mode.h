@@ -28,6 +28,8 @@ struct Mode {
     static constexpr u16 checked = 1 << 11;
     static constexpr u16 checked_fs = 1 << 12; ///< likewise for accesses by way of FS
     static constexpr u16 checked_gs = 1 << 13; ///< and of GS
+    /// User code whose data accesses go by way of the linear view (linear_view.h).
+    static constexpr u16 viewed = 1 << 14;
     /// An execution hook lies in the page, by the address that it is run at. Translations know the
     /// frame only: without this bit, one made under an alias of the page would have no check.
     static constexpr u16 hooked = 1 << 15;

@@ -66,6 +66,8 @@ Result<std::unique_ptr<SoftProcessor>> SoftProcessor::create(const SoftProcessor
     if (!contexts) return tl::unexpected(contexts.error());
     p->m_contexts = std::move(*contexts);
     p->m_cpu = &p->m_contexts->cpu();
+    p->m_views.emplace(*p->m_contexts, *p->m_cache,
+                       p->m_features.has(Feature::bmi2) ? options.views : Views::none);
     p->m_cpu->code_cache = p->m_cache.get();
     p->m_thunks =
         make_thunks(*p->m_cache,
@@ -112,6 +114,7 @@ void SoftProcessor::invalidate_code(Gpa gpa, u64 size) {
 
 void SoftProcessor::activate() {
     m_contexts->select(m_cpu->cb.shadow_root);
+    m_views->selected();
     const Hva wanted = m_contexts->gs_base();
     if (gs_base == wanted) return;
     set_gs_base(wanted);
@@ -330,6 +333,23 @@ bool SoftProcessor::finish_branch() {
     return false;
 }
 
+/// What interrupts user code, and what its faults are, says whether a view would serve it.
+void SoftProcessor::note_user_event() {
+    const Injection& event = m_cpu->cb.injection;
+    if (event.kind == Injection::Kind::external_interrupt)
+        m_views->user_interrupted();
+    else if (event.kind == Injection::Kind::exception &&
+             event.vector == static_cast<u8>(Vector::pf))
+        m_views->user_faulted();
+}
+
+bool SoftProcessor::on_view_miss() {
+    const auto offset = m_cache->guest_offset(static_cast<u32>(m_cpu->fault_host_pc));
+    VERIFY(offset.has_value());
+    m_cpu->cb.state.rip = m_cpu->page_base + *offset;
+    return m_views->missed();
+}
+
 void SoftProcessor::raise_host_fault() {
     Cpu& cpu = *m_cpu;
     const auto offset = m_cache->guest_offset(static_cast<u32>(cpu.fault_host_pc));
@@ -435,6 +455,7 @@ Exit SoftProcessor::enter() {
                 link_site = nullptr;
                 cb.execution_hook_armed = true;
                 cpu.merge_flags();
+                if (cpu.cpl() == 3) note_user_event();
                 if (deliver()) return leave();
                 continue;
             }
@@ -454,6 +475,7 @@ Exit SoftProcessor::enter() {
                       std::begin(m_debug_registers));
             m_contexts->forget_all(); // watched pages must not be cached
         }
+        if (m_views->prepare()) cpu.single_step_once = true;
         const u64 flushes = cpu.statistics.cache_flushes;
         const Target target = find_target();
         if (cpu.statistics.cache_flushes != flushes) link_site = nullptr; // its storage is gone
@@ -508,6 +530,20 @@ Exit SoftProcessor::enter() {
             if (finish_branch()) break;
             [[fallthrough]];
         case Leave::host_fault:
+            if (reason == Leave::host_fault && cpu.fault_signal == SIGSEGV &&
+                cpu.fault_vector == static_cast<u8>(Vector::pf)) {
+                const bool again = on_view_miss();
+                if (cb.state.rip == rip) {
+                    cb.interrupt_shadow = shadow;
+                    cb.held_debug_traps = held_traps;
+                    cb.execution_hook_armed = hook_armed;
+                } else {
+                    if (had_io_data) cb.io_data_valid = false;
+                    complete_rf();
+                }
+                cpu.single_step_once = !again; // in a block of its own there is no view
+                continue;
+            }
             if (reason == Leave::host_fault) raise_host_fault();
             [[fallthrough]];
         case Leave::fault:

@@ -5,9 +5,11 @@
 #include "processor/processor.h"
 #include "processor/soft/tlb_contexts.h"
 #include "processor/soft/translator.h"
+#include "processor/soft/view_keeper.h"
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <span>
 
 namespace gnomon::processor::soft {
@@ -19,6 +21,7 @@ struct SoftProcessorOptions {
     /// Features to do without, as on a host that has not got them: guests get #UD, and translated
     /// code does not use them either.
     FeatureSet withheld{};
+    Views views = Views::busy;
 };
 
 class SoftProcessor final : public Processor {
@@ -65,6 +68,10 @@ private:
     /// Delivers the injection; returns true if `enter` must return Cpu::exit.
     [[nodiscard]] bool deliver();
     void raise_host_fault();
+    /// An access by way of the view has met nothing, or no right. state.rip becomes that of its
+    /// instruction. @return whether it may now be tried again; else it wants the slow way.
+    [[nodiscard]] bool on_view_miss();
+    void note_user_event();
     /// After Leave::branch: goes to the target; or undoes the branch, and Cpu::pending says why.
     [[nodiscard]] bool finish_branch();
     void link(void* site, const Target& target);
@@ -83,6 +90,7 @@ private:
     Thunks m_thunks;
     std::atomic<bool> m_kicked = false;
     bool m_delivery_reads = false; ///< a delivery awaits data of a device
+    std::optional<ViewKeeper> m_views;
     Gva m_hooks[execution_hook_count];
     u64 m_debug_registers[8] = {};
 };

@@ -120,8 +120,11 @@ struct Counters {
     u64 context_switches = 0;  ///< changes of root
     u64 context_misses = 0;    ///< of these: the root had no context
     u64 context_losses = 0;    ///< of these: its context had to be emptied
-    u64 context_flushes = 0;   ///< contexts that were emptied
-    u64 helper_walks = 0;      ///< helpers' accesses that were not in the TLB
+    u64 view_misses = 0;       ///< accesses that met nothing in a linear view, or no right
+    u64 view_maps = 0;         ///< runs of pages that one was given
+    u64 views_given = 0, views_taken = 0; ///< address spaces found busy enough, or too restless
+    u64 context_flushes = 0;              ///< contexts that were emptied
+    u64 helper_walks = 0;                 ///< helpers' accesses that were not in the TLB
     u64 chained[chain_kind_count] = {};   ///< calls that went on without the dispatch loop
     u64 unchained[chain_kind_count] = {}; ///< calls that left for it
     u64 accesses[access_kind_count] = {};

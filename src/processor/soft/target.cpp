@@ -19,8 +19,10 @@ bool fetches_from(Cpu& cpu, Gva gva, const PageCode& page) {
 
 LookUp look_up(Cpu& cpu, Mode mode) {
     const TlbSet set = mode.set();
+    // Blocks of one instruction do not look into the fetch TLB, which keeps those of another mode.
+    const bool cached = !mode.has(Mode::single);
     // Whether a page is hooked follows from its address, by which fetch entries are found.
-    cpu.tlb_contexts->set_fetch_mode(set, mode.bits & static_cast<u16>(~Mode::hooked));
+    if (cached) cpu.tlb_contexts->set_fetch_mode(set, mode.bits & static_cast<u16>(~Mode::hooked));
     const u64 rip = cpu.cb.state.rip;
     const Gva gva = fetch_address(cpu.cb.state, rip);
     cpu.page_base = rip - gva.page_offset();
@@ -29,7 +31,7 @@ LookUp look_up(Cpu& cpu, Mode mode) {
     const Tlb& t = cpu.tlb(set);
     const unsigned i = tlb_index(gva);
     LookUp found;
-    if (t.fetch_tag[i] == tlb_tag(gva)) {
+    if (cached && t.fetch_tag[i] == tlb_tag(gva)) {
         // SAFETY: fetch_code was filled with the entry table of a live PageCode.
         const u32 entry = *reinterpret_cast<const u32*>(t.fetch_code[i] + 4 * gva.value());
         if (entry != cpu.code_cache->entry_miss()) {
@@ -44,7 +46,7 @@ LookUp look_up(Cpu& cpu, Mode mode) {
     found.page = cpu.code_cache->find_page(found.walk.frame, mode);
     if (found.page == nullptr) return found;
     found.entry = cpu.code_cache->way(*found.page, offset);
-    cpu.tlb_contexts->fill_fetch(set, gva, found.page->entries.get());
+    if (cached) cpu.tlb_contexts->fill_fetch(set, gva, found.page->entries.get());
     return found;
 }
 
@@ -57,7 +59,7 @@ u32 chained_target(Cpu& cpu) {
         (cb.interrupt_window && (s.rflags & rflags::if_) != 0) ||
         cb.injection.kind != Injection::Kind::none || !cb.execution_hook_armed ||
         cb.interrupt_shadow || cpu.single_step_once || cpu.mid_repeat || cpu.traps_held ||
-        cpu.watch_hits != 0)
+        cpu.watch_hits != 0 || s.rip == cpu.view_awaited_rip)
         return 0;
     const Mode mode = Mode::of(cpu);
     if (mode.has(Mode::single) || !mode.has(Mode::code64) || !Cpu::canonical(s.rip)) return 0;

@@ -8,17 +8,24 @@ namespace gnomon::processor::soft {
 Result<std::unique_ptr<TlbContexts>> TlbContexts::create() {
     auto windows = CpuWindows::create(count);
     if (!windows) return tl::unexpected(windows.error());
-    return std::unique_ptr<TlbContexts>(new TlbContexts(std::move(*windows)));
+    auto space = ViewSpace::create();
+    if (!space) return tl::unexpected(space.error());
+    return std::unique_ptr<TlbContexts>(new TlbContexts(std::move(*windows), std::move(*space)));
 }
 
-TlbContexts::TlbContexts(CpuWindows windows)
-    : m_windows(std::move(windows)), m_monitor(m_windows.cpu().monitor_tlb) {
+TlbContexts::TlbContexts(CpuWindows windows, std::unique_ptr<ViewSpace> space)
+    : m_windows(std::move(windows)), m_view_space(std::move(space)),
+      m_monitor(m_windows.cpu().monitor_tlb) {
     m_monitor.make_empty();
     m_contexts.reserve(count);
     for (unsigned n = 0; n < count; ++n) {
         Tlb* const sets = m_windows.sets(n);
-        m_contexts.push_back(
-            {no_root, 0, 0, 0, {TlbSetState(sets[0]), TlbSetState(sets[1]), TlbSetState(sets[2])}});
+        m_contexts.push_back({no_root,
+                              0,
+                              0,
+                              0,
+                              {TlbSetState(sets[0]), TlbSetState(sets[1]), TlbSetState(sets[2])},
+                              LinearView(*m_view_space, m_windows.view_deltas(n))});
     }
     m_current = m_contexts.data();
     empty(*m_current);
@@ -38,6 +45,8 @@ void TlbContexts::change(u64 root) {
         next = std::min_element(
             m_contexts.begin(), m_contexts.end(),
             [](const Context& a, const Context& b) { return a.last_used < b.last_used; });
+        next->view.turn_off();
+        next->use = {};
         empty(*next);
         next->root = root;
     } else {
@@ -45,6 +54,7 @@ void TlbContexts::change(u64 root) {
     }
     m_current = &*next;
     cpu().context = m_windows.sets(number(*m_current));
+    cpu().view_on = m_current->view.is_on();
 }
 
 void TlbContexts::empty(Context& context) {
@@ -54,6 +64,7 @@ void TlbContexts::empty(Context& context) {
         if (context.last_used == 0) set.make_empty();
         set.forget_all();
     }
+    context.view.forget_all();
     context.generation = m_generation;
     context.seen = m_order_count;
 }
@@ -67,6 +78,10 @@ void TlbContexts::bring_up_to_date(Context& context) {
     for (; context.seen != m_order_count; ++context.seen) {
         const Order& o = m_orders[context.seen % order_room];
         if (o.root != no_root && o.root != context.root) continue;
+        if (o.kind == Order::Kind::page) context.view.forget_page(Gva(o.address));
+        // SAFETY: only compared.
+        if (o.kind == Order::Kind::writes)
+            context.view.revoke_writes(reinterpret_cast<Hva>(o.address));
         for (TlbSetState& set : context.sets) {
             switch (o.kind) {
             case Order::Kind::page: set.forget_page(Gva(o.address)); break;
@@ -98,6 +113,7 @@ void TlbContexts::forget_fetches() {
 void TlbContexts::forget_page(Gva gva) {
     ++cpu().statistics.tlb_page_flushes;
     order(Order::Kind::page, gva.value());
+    m_current->view.forget_page(gva);
     for (TlbSetState& set : m_current->sets)
         set.forget_page(gva);
     m_monitor.forget_page(gva);
@@ -109,6 +125,7 @@ void TlbContexts::forget_page(Gva gva, u64 root) {
         order(Order::Kind::page, gva.value(), root);
         return;
     }
+    m_current->view.forget_page(gva);
     for (TlbSetState& set : m_current->sets)
         set.forget_page(gva);
 }
@@ -117,7 +134,9 @@ void TlbContexts::forget_root(u64 root) {
     ++cpu().statistics.tlb_root_flushes;
     for (Context& c : m_contexts) {
         if (c.root != root) continue;
+        c.view.turn_off();
         if (&c == m_current) {
+            cpu().view_on = false;
             empty(c);
         } else {
             c.root = no_root; // emptied when it gets another, which it does
@@ -129,6 +148,7 @@ void TlbContexts::forget_root(u64 root) {
 void TlbContexts::revoke_writes(Hva host_page) {
     ++cpu().statistics.write_revocations;
     order(Order::Kind::writes, reinterpret_cast<u64>(host_page));
+    m_current->view.revoke_writes(host_page);
     for (TlbSetState& set : m_current->sets)
         set.revoke_writes(host_page);
     m_monitor.revoke_writes(host_page);

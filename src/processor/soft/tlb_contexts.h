@@ -43,6 +43,33 @@ public:
         if (m_current->root != root) change(root);
     }
 
+    // --- the linear view of the current context ---
+    [[nodiscard]] LinearView& view() { return m_current->view; }
+    void turn_view_on() {
+        m_current->view.turn_on();
+        cpu().view_on = true;
+    }
+    void turn_view_off() {
+        m_current->view.turn_off();
+        cpu().view_on = false;
+    }
+    /// Whether an access by way of the view may have met host address `address`.
+    /// Async-signal-safe.
+    [[nodiscard]] bool view_reaches(u64 address) const {
+        return m_view_space != nullptr &&
+               (m_current->view.reaches(address) || m_view_space->in_void(address) ||
+                m_windows.behind_deltas(number(*m_current), address));
+    }
+    [[nodiscard]] const LinearView& view(unsigned n) const { return m_contexts[n].view; }
+    /// How the address space has used its time lately, for the decision whether it gets a view.
+    struct Use {
+        unsigned ticks = 0;    ///< interrupts of its user code that found it busy
+        unsigned faults = 0;   ///< page faults of its user code since the last of them
+        unsigned misses = 0;   ///< of its view, likewise
+        unsigned patience = 1; ///< ticks until it gets a view
+    };
+    [[nodiscard]] Use& use() { return m_current->use; }
+
     // --- filling what is current ---
     void fill(TlbSet set, Gva gva, Hva host, bool writable) {
         state(set).fill(gva, host, writable);
@@ -85,6 +112,8 @@ private:
         u64 seen = 0;       ///< orders that have been carried out; not kept for the current context
         u64 last_used = 0;
         std::array<TlbSetState, keyed_set_count> sets;
+        LinearView view;
+        Use use{};
     };
     /// What contexts that are not current have still to forget.
     struct Order {
@@ -95,7 +124,7 @@ private:
     };
     static constexpr unsigned order_room = 1024;
 
-    explicit TlbContexts(CpuWindows windows);
+    TlbContexts(CpuWindows windows, std::unique_ptr<ViewSpace> space);
     [[nodiscard]] unsigned number(const Context& c) const {
         return static_cast<unsigned>(&c - m_contexts.data());
     }
@@ -110,6 +139,7 @@ private:
     }
 
     CpuWindows m_windows;
+    std::unique_ptr<ViewSpace> m_view_space;
     TlbSetState m_monitor;
     std::vector<Context> m_contexts;
     Context* m_current;
