@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file PCI configuration mechanism #1 with the host bridge and the reset control register inside
 /// its ports.
-#include "platform/pci.h"
 #include "fuzz/support/machine.h"
+#include "platform/pci/host_bridge.h"
 #include "platform/reset_control.h"
 
 using namespace gnomon;

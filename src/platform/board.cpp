@@ -17,10 +17,12 @@ BusRange<u16> ports(u16 first, u16 count) { return {first, static_cast<u16>(firs
 
 Board::Board(const BoardOptions& options, const Clock& clock)
     : m_clock(clock), m_io_apic(m_apic_bus), m_intr(*this), m_pic(InterruptLine(m_intr, 0)),
-      m_isa(m_pic, m_io_apic), m_pci_lines(m_io_apic), m_pit(clock, isa_line(layout::pit_irq)),
+      m_isa(m_pic, m_io_apic), m_pci_lines(m_io_apic, m_pic),
+      m_pit(clock, isa_line(layout::pit_irq)),
       m_rtc(clock, isa_line(layout::rtc_irq), options.utc_ns, options.memory_bytes),
       m_acpi_pm(clock, isa_line(layout::sci_irq), m_power),
-      m_i8042(isa_line(layout::i8042_irq), m_power), m_reset(m_power), m_pci_ports(m_pci, m_reset) {
+      m_i8042(isa_line(layout::i8042_irq), m_power), m_reset(m_power), m_pci_ports(m_pci, m_reset),
+      m_pci_ecam(m_pci), m_pci_decoder(m_port_bus, m_mmio_bus) {
     for (unsigned cpu = 0; cpu < options.cpu_count; ++cpu) {
         const LocalApicOptions apic{.id = cpu,
                                     .bootstrap = cpu == 0,
@@ -36,6 +38,11 @@ Board::Board(const BoardOptions& options, const Clock& clock)
             std::make_unique<Uart16550>(clock, isa_line(layout::serial_irq[n]), options.serial[n]));
         m_timed.push_back(m_serial.back().get());
     }
+    // As firmware leaves them: the IRQs of PCI are level-triggered.
+    u64 level = 0;
+    for (unsigned gsi = layout::first_pci_gsi; gsi < layout::io_apic_pin_count; ++gsi)
+        level |= u64{1} << layout::pci_isa_irq(gsi);
+    m_pic.elcr_ports().write(0, 2, level);
     for (Timed* device : std::initializer_list<Timed*>{&m_pit, &m_rtc, &m_acpi_pm})
         m_timed.push_back(device);
 }
@@ -85,6 +92,11 @@ Result<> Board::place_devices() {
                                             m_io_apic, "io-apic");
         !placed)
         return placed;
+    const Gpa ecam(layout::pci_ecam_base);
+    constexpr u64 ecam_size = layout::pci_bus_count * PciEcam::bytes_per_bus;
+    if (Result<> placed = m_mmio_bus.insert({ecam, ecam + (ecam_size - 1)}, m_pci_ecam, "pci-ecam");
+        !placed)
+        return placed;
     return m_pci.insert({0, 0, 0}, m_host_bridge);
 }
 
@@ -128,12 +140,23 @@ void Board::IntrLine::set_input(unsigned, bool asserted) {
 }
 
 void Board::PciLines::set_input(unsigned gsi, bool asserted) {
-    unsigned& count = m_asserted[gsi];
-    if (asserted)
-        ++count;
-    else
-        --count; // a line reports only changes and starts low, so the count cannot go below 0
-    m_io_apic.set_input(gsi, count != 0);
+    const unsigned irq = layout::pci_isa_irq(gsi);
+    // A line reports only changes and starts low, so the counts cannot go below 0.
+    const auto count = [asserted](unsigned& lines) { lines += asserted ? 1U : ~0U; };
+    count(m_asserted[gsi]);
+    count(m_isa_asserted[irq]);
+    m_io_apic.set_input(gsi, m_asserted[gsi] != 0);
+    m_pic.set_input(irq, m_isa_asserted[irq] != 0);
+}
+
+PciSlot Board::pci_slot(unsigned device) {
+    VERIFY(device >= 1 && device < 32);
+    const unsigned gsi = layout::pci_gsi(device);
+    return {{0, static_cast<u8>(device), 0},
+            m_pci_decoder,
+            m_apic_bus,
+            pci_interrupt_line(gsi),
+            static_cast<u8>(layout::pci_isa_irq(gsi))};
 }
 
 InterruptLine Board::pci_interrupt_line(unsigned gsi) {

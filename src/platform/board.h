@@ -7,7 +7,9 @@
 #include "platform/i8042.h"
 #include "platform/io_apic.h"
 #include "platform/local_apic.h"
-#include "platform/pci.h"
+#include "platform/pci/decoder.h"
+#include "platform/pci/device.h"
+#include "platform/pci/host_bridge.h"
 #include "platform/pic_8259.h"
 #include "platform/pit_8254.h"
 #include "platform/reset_control.h"
@@ -87,11 +89,14 @@ public:
 
     // --- for further devices ---
 
-    /// A new line to I/O APIC input `gsi`, first_pci_gsi to 23 (VERIFY). Lines to the same input
-    /// are joined: it is asserted while any of them is.
+    /// A new line to I/O APIC input `gsi`, first_pci_gsi to 23 (VERIFY), and to the 8259 input that
+    /// goes with it. Lines to the same input are joined: it is asserted while any of them is.
     [[nodiscard]] InterruptLine pci_interrupt_line(unsigned gsi);
     [[nodiscard]] ApicBus& apic_bus() { return m_apic_bus; } ///< for message signalled interrupts
     [[nodiscard]] PciSegment& pci() { return m_pci; }
+    /// For the function that is then inserted into `pci()` as device `device` of bus 0, 1 to 31
+    /// (VERIFY). 0 is the host bridge.
+    [[nodiscard]] PciSlot pci_slot(unsigned device);
     /// Has `device` advanced with the others from now on. It must outlive the board or the last
     /// call of its timers.
     void add_timed(Timed& device) { m_timed.push_back(&device); }
@@ -119,15 +124,18 @@ private:
     private:
         Board& m_board;
     };
-    /// Several lines into one I/O APIC input.
+    /// Several lines into one input of the I/O APIC, and of the 8259s.
     class PciLines final : public InterruptSink {
     public:
-        explicit PciLines(IoApic& io_apic) : m_io_apic(io_apic) {}
+        PciLines(IoApic& io_apic, Pic8259Pair& pic) : m_io_apic(io_apic), m_pic(pic) {}
         void set_input(unsigned gsi, bool asserted) override;
 
     private:
         IoApic& m_io_apic;
-        std::array<unsigned, layout::io_apic_pin_count> m_asserted{}; ///< how many lines ask
+        Pic8259Pair& m_pic;
+        // How many lines ask.
+        std::array<unsigned, layout::io_apic_pin_count> m_asserted{};
+        std::array<unsigned, layout::isa_irq_count> m_isa_asserted{};
     };
 
     Board(const BoardOptions& options, const Clock& clock);
@@ -156,6 +164,8 @@ private:
     PciSegment m_pci;
     PciHostBridge m_host_bridge;
     PciConfigPorts m_pci_ports;
+    PciEcam m_pci_ecam;
+    PciDecoder m_pci_decoder;
     std::vector<std::unique_ptr<Uart16550>> m_serial;
     std::vector<Timed*> m_timed;
 };

@@ -19,7 +19,8 @@ public:
 };
 
 /// What a bus master sees of memory: RAM, and nothing else. An address outside it is the guest's
-/// error, which the device reports in its own way.
+/// error, which the device reports in its own way. So is any address while the guest does not let
+/// the function master the bus.
 ///
 /// Contents change under the reader's hands (the guest runs, other requests are under way): what
 /// must not change after it was checked is copied first. Threads: the machine's; the host addresses
@@ -32,19 +33,26 @@ public:
     Dma& operator=(const Dma&) = delete;
     ~Dma() = default;
 
+    /// Whether the function may master the bus: true unless said otherwise. What `map` has given
+    /// stays valid.
+    void set_enabled(bool enabled) { m_enabled = enabled; }
+    [[nodiscard]] bool enabled() const { return m_enabled; }
+
     /// The host address of [gpa, gpa + size), or nullptr unless all of it is RAM and contiguous.
     /// Whoever writes there calls `written` before the guest is told.
-    [[nodiscard]] Hva map(Gpa gpa, u64 size) const { return m_memory.hva(gpa, size); }
+    [[nodiscard]] Hva map(Gpa gpa, u64 size) const {
+        return m_enabled ? m_memory.hva(gpa, size) : nullptr;
+    }
     [[nodiscard]] bool read(Gpa gpa, std::span<std::byte> out) const {
-        return m_memory.read(gpa, out);
+        return m_enabled && m_memory.read(gpa, out);
     }
     template <class T>
     [[nodiscard]] bool read_object(Gpa gpa, T& out) const {
-        return m_memory.read_object(gpa, out);
+        return m_enabled && m_memory.read_object(gpa, out);
     }
     /// Writes all of it or, outside RAM, nothing.
     [[nodiscard]] bool write(Gpa gpa, std::span<const std::byte> in) {
-        if (!m_memory.write(gpa, in)) return false;
+        if (!m_enabled || !m_memory.write(gpa, in)) return false;
         written(gpa, in.size());
         return true;
     }
@@ -60,6 +68,7 @@ public:
 private:
     GuestMemory& m_memory;
     DmaListener* m_listener;
+    bool m_enabled = true;
 };
 
 } // namespace gnomon::platform

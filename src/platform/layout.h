@@ -46,6 +46,10 @@ inline constexpr u64 local_apic_base =
 inline constexpr u64 local_apic_size = 0x1000;
 inline constexpr u64 io_apic_base = 0xfec0'0000;
 inline constexpr u64 io_apic_size = 0x1000;
+/// The memory window to PCI configuration space (MCFG). There is one bus; addresses up to 256 of
+/// them are kept free (DSDT: \_SB.MRES).
+inline constexpr u64 pci_ecam_base = 0xe000'0000;
+inline constexpr unsigned pci_bus_count = 1;
 
 // --- interrupts ---
 inline constexpr unsigned isa_irq_count = 16;
@@ -61,6 +65,10 @@ inline constexpr unsigned sci_irq = 9;
 inline constexpr std::array<unsigned, serial_count> serial_irq = {4, 3, 5, 7};
 /// First I/O APIC pin without an ISA device; pins from here are for PCI INTx.
 inline constexpr unsigned first_pci_gsi = 16;
+/// INTA of device n on bus 0 is I/O APIC pin 16 + n % 8 (DSDT: _PRT); and, level-triggered, IRQ 10
+/// or 11 of the 8259s, for systems that leave the APICs alone.
+constexpr unsigned pci_gsi(unsigned device) { return first_pci_gsi + device % 8; }
+constexpr unsigned pci_isa_irq(unsigned gsi) { return 10 + gsi % 2; }
 
 // --- frequencies, in Hz ---
 inline constexpr u64 pit_hz = 1'193'182;

@@ -67,7 +67,7 @@ TEST_F(AcpiTest, HasAnRsdpOfRevision2) {
     EXPECT_EQ(field<u32>(rsdp, 20), 36u);
     EXPECT_EQ(sum(rsdp.first(20)), 0);
     EXPECT_EQ(sum(rsdp), 0);
-    EXPECT_EQ(m_tables.size(), 3u);
+    EXPECT_EQ(m_tables.size(), 4u);
 }
 
 TEST_F(AcpiTest, DescribesTheFixedHardware) {
@@ -146,6 +146,19 @@ TEST_F(AcpiTest, ListsTheInterruptControllers) {
     EXPECT_EQ(field<u8>(entries.find(4)->second, 3), 1);
 }
 
+TEST_F(AcpiTest, SaysWhereConfigurationSpaceIs) {
+    build({});
+    const auto mcfg = m_tables.at("MCFG");
+    ASSERT_EQ(mcfg.size(), 60u);
+    EXPECT_EQ(field<u64>(mcfg, 44), 0xe0000000u);
+    EXPECT_EQ(field<u16>(mcfg, 52), 0); // segment group
+    EXPECT_EQ(field<u8>(mcfg, 54), 0);  // buses
+    EXPECT_EQ(field<u8>(mcfg, 55), 0);
+    build({.pci_ecam = Gpa(0xf0000000), .pci_bus_count = 256});
+    EXPECT_EQ(field<u64>(m_tables.at("MCFG"), 44), 0xf0000000u);
+    EXPECT_EQ(field<u8>(m_tables.at("MCFG"), 55), 255);
+}
+
 TEST_F(AcpiTest, GivesHighProcessorsX2apicEntries) {
     build({.processor_count = 300});
     const auto entries = madt_entries(m_tables.at("APIC"));
@@ -167,6 +180,8 @@ TEST(AcpiTables, RefusesWhatItCannotDescribe) {
     EXPECT_TRUE(build_acpi_tables({.processor_count = 0}).error().usage);
     EXPECT_TRUE(build_acpi_tables({.processor_count = 1025}).error().usage);
     EXPECT_TRUE(build_acpi_tables({.processor_count = 1024}).has_value());
+    EXPECT_FALSE(build_acpi_tables({.pci_bus_count = 0}));
+    EXPECT_FALSE(build_acpi_tables({.pci_bus_count = 257}));
     EXPECT_FALSE(build_acpi_tables({.base = Gpa(0xe0008)}));
     EXPECT_FALSE(build_acpi_tables({.base = Gpa(~u64{15})}));
     EXPECT_FALSE(build_acpi_tables({.base = Gpa(0xfffe0000), .size = 0x20001}));
@@ -185,7 +200,7 @@ TEST(AcpiTables, HasADsdtWithTheDevices) {
     EXPECT_EQ(sum(dsdt), 0);
     const std::string text(reinterpret_cast<const char*>(dsdt.data()), dsdt.size());
     for (const char* name :
-         {"_S5_", "PCI0", "COM1", "COM2", "COM3", "COM4", "RTC_", "KBD_", "_PRT"})
+         {"_S5_", "PCI0", "COM1", "COM2", "COM3", "COM4", "RTC_", "KBD_", "_PRT", "_PIC", "MRES"})
         EXPECT_THAT(text, ::testing::HasSubstr(name));
 }
 

@@ -190,6 +190,17 @@ Bytes build_madt(const AcpiConfig& config) {
     return finish_table(std::move(table));
 }
 
+Bytes build_mcfg(const AcpiConfig& config) {
+    Bytes table = start_table("MCFG", 1);
+    append<u64>(table, 0); // reserved
+    append<u64>(table, config.pci_ecam.value());
+    append<u16>(table, 0); // segment group
+    append<u8>(table, 0);  // first bus
+    append<u8>(table, static_cast<u8>(config.pci_bus_count - 1));
+    append<u32>(table, 0); // reserved
+    return finish_table(std::move(table));
+}
+
 Bytes build_rsdp(u64 xsdt) {
     Bytes rsdp(rsdp_size);
     put_text(rsdp, 0, "RSD PTR ");
@@ -219,6 +230,8 @@ Result<AcpiTables> build_acpi_tables(const AcpiConfig& config) {
     if (config.processor_count == 0 || config.processor_count > max_acpi_processors)
         return usage_error("{} processors: choose 1 to {}", config.processor_count,
                            max_acpi_processors);
+    if (config.pci_bus_count == 0 || config.pci_bus_count > 256)
+        return fail("{} PCI buses: the board's layout has 1 to 256", config.pci_bus_count);
     const u64 base = config.base.value();
     constexpr u64 four_gib = u64{1} << 32;
     if (base % table_alignment != 0 || base >= four_gib || config.size > four_gib - base ||
@@ -232,9 +245,11 @@ Result<AcpiTables> build_acpi_tables(const AcpiConfig& config) {
     const u64 dsdt = place(tables, Bytes(dsdt_bytes.begin(), dsdt_bytes.end()));
     const u64 fadt = place(tables, build_fadt(config, facs, dsdt));
     const u64 madt = place(tables, build_madt(config));
+    const u64 mcfg = place(tables, build_mcfg(config));
     Bytes xsdt = start_table("XSDT", 1);
     append<u64>(xsdt, fadt);
     append<u64>(xsdt, madt);
+    append<u64>(xsdt, mcfg);
     const Bytes rsdp = build_rsdp(place(tables, finish_table(std::move(xsdt))));
     std::memcpy(tables.bytes.data(), rsdp.data(), rsdp.size());
     if (tables.bytes.size() > config.size)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file The ACPI tables of gnomon-pc: RSDP, XSDT, FADT, MADT, FACS, and the DSDT compiled from
-/// gnomon.asl (ACPI specification 6.4, chapter 5).
+/// @file The ACPI tables of gnomon-pc: RSDP, XSDT, FADT, MADT, MCFG, FACS, and the DSDT compiled
+/// from gnomon.asl (ACPI specification 6.4, chapter 5; MCFG: PCI Firmware Specification 3.2,
+/// section 4.1.2).
 ///
-/// There is no MCFG: the board has no ECAM. ACPI mode is always on: there is no SMI command port,
+/// ACPI mode is always on: there is no SMI command port,
 /// and SCI_EN must read as 1. Power-off is SLP_TYP 5 with SLP_EN in PM1a_CNT.
 #pragma once
 
@@ -25,10 +26,12 @@ struct AcpiConfig {
     Gpa io_apic{0xfec00000};
     /// Default: the first id behind those of the processors, or 0 where that has more than 8 bits.
     std::optional<u8> io_apic_id{};
-    u8 sci = 9;               ///< ISA interrupt of the SCI; level, active high
-    u16 pm1a_event = 0x600;   ///< PM1a_STS and PM1a_EN, 4 ports
-    u16 pm1a_control = 0x604; ///< PM1a_CNT, 2 ports
-    u16 pm_timer = 0x608;     ///< PM_TMR, 4 ports; 32 bits at 3.579545 MHz
+    Gpa pci_ecam{0xe0000000};   ///< the window to PCI configuration space; the DSDT reserves it
+    unsigned pci_bus_count = 1; ///< how many buses it shows, from 0. 1 to 256
+    u8 sci = 9;                 ///< ISA interrupt of the SCI; level, active high
+    u16 pm1a_event = 0x600;     ///< PM1a_STS and PM1a_EN, 4 ports
+    u16 pm1a_control = 0x604;   ///< PM1a_CNT, 2 ports
+    u16 pm_timer = 0x608;       ///< PM_TMR, 4 ports; 32 bits at 3.579545 MHz
     u16 reset_port = 0xcf9;
     u8 reset_value = 6;
     u8 cmos_century = 0x32; ///< index of the century in CMOS; 0 where there is none

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file PCI configuration space: functions, the segment that holds them, and configuration
-/// mechanism #1.
+/// @file PCI configuration space: functions, the segment that holds them, and the two ways to them:
+/// configuration mechanism #1 and the memory window (ECAM).
 ///
-/// PCI Local Bus Specification 3.0, sections 3.2.2.3 (mechanism #1) and 6.1 (configuration space).
+/// PCI Local Bus Specification 3.0, sections 3.2.2.3 (mechanism #1) and 6.1 (configuration space);
+/// PCI Express Base Specification 4.0, section 7.2.2 (ECAM).
 #pragma once
 
 #include "base/result.h"
 #include "platform/device.h"
 
-#include <array>
 #include <compare>
 #include <map>
 
 namespace gnomon::platform {
+
+/// Bytes of a function's configuration space, and how many of them mechanism #1 reaches.
+inline constexpr unsigned pci_config_size = 4096, pci_conventional_config_size = 256;
 
 /// Bus 0-255, device 0-31, function 0-7.
 struct PciAddress {
@@ -20,7 +23,7 @@ struct PciAddress {
     friend constexpr auto operator<=>(const PciAddress&, const PciAddress&) = default;
 };
 
-/// One function. Accesses never cross a dword: offset in 0..255, size 1, 2 or 4.
+/// One function. Accesses never cross a dword: offset in 0..4095, size 1, 2 or 4.
 class PciFunction {
 public:
     PciFunction() = default;
@@ -36,8 +39,8 @@ class PciSegment {
 public:
     /// `function` must outlive the segment. Fails if the address is impossible or taken.
     [[nodiscard]] Result<> insert(PciAddress address, PciFunction& function);
-    /// Any offset and size are safe; what crosses a dword or lies past 256 reads as all ones and is
-    /// ignored.
+    /// Any offset and size are safe; what crosses a dword or lies past the configuration space
+    /// reads as all ones and is ignored.
     [[nodiscard]] u32 read(PciAddress address, unsigned offset, unsigned size);
     void write(PciAddress address, unsigned offset, unsigned size, u32 value);
 
@@ -45,27 +48,7 @@ private:
     std::map<PciAddress, PciFunction*> m_functions;
 };
 
-/// The host bridge of an Intel 82441FX, without its chipset registers.
-class PciHostBridge final : public PciFunction {
-public:
-    enum class Reg : u8 {
-        vendor_id = 0x00,   // r- 8086h
-        device_id = 0x02,   // r- 1237h
-        command = 0x04,     // rw reset 0006h: memory and bus master, which stay set
-        status = 0x06,      // r- reset 0000h
-        revision_id = 0x08, // r- 02h
-        class_code = 0x09,  // r- 060000h: host bridge
-        header_type = 0x0e, // r- 00h
-    };
-    PciHostBridge();
-    [[nodiscard]] u32 config_read(unsigned offset, unsigned size) override;
-    void config_write(unsigned offset, unsigned size, u32 value) override;
-
-private:
-    std::array<u8, 256> m_config{};
-};
-
-/// CONFIG_ADDRESS and CONFIG_DATA.
+/// CONFIG_ADDRESS and CONFIG_DATA. They reach the first 256 bytes of each function.
 class PciConfigPorts final : public BusDevice {
 public:
     enum class Reg : u8 {
@@ -88,6 +71,21 @@ private:
     PciSegment& m_segment;
     ByteDevice& m_byte_at_1;
     u32 m_address = 0;
+};
+
+/// The enhanced configuration access mechanism: 4 KiB of memory for each function, bus by bus.
+/// Accesses of any width and alignment are served dword by dword.
+class PciEcam final : public BusDevice {
+public:
+    static constexpr u64 bytes_per_bus = u64{32} * 8 * pci_config_size;
+
+    /// `segment` must outlive the device.
+    explicit PciEcam(PciSegment& segment) : m_segment(segment) {}
+    [[nodiscard]] u64 read(u64 offset, unsigned size) override;
+    void write(u64 offset, unsigned size, u64 value) override;
+
+private:
+    PciSegment& m_segment;
 };
 
 } // namespace gnomon::platform

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "platform/pci.h"
+#include "platform/pci/segment.h"
+
+#include <algorithm>
 
 namespace gnomon::platform {
 
 namespace {
-
-constexpr unsigned config_size = 256;
 
 constexpr bool within_dword(u64 offset, unsigned size) {
     return (size == 1 || size == 2 || size == 4) && (offset & 3) + size <= 4;
@@ -27,42 +27,16 @@ Result<> PciSegment::insert(PciAddress address, PciFunction& function) {
 u32 PciSegment::read(PciAddress address, unsigned offset, unsigned size) {
     const u32 ones = static_cast<u32>(byte_mask(size));
     const auto found = m_functions.find(address);
-    if (found == m_functions.end() || offset >= config_size || !within_dword(offset, size))
+    if (found == m_functions.end() || offset >= pci_config_size || !within_dword(offset, size))
         return ones;
     return found->second->config_read(offset, size) & ones;
 }
 
 void PciSegment::write(PciAddress address, unsigned offset, unsigned size, u32 value) {
     const auto found = m_functions.find(address);
-    if (found == m_functions.end() || offset >= config_size || !within_dword(offset, size)) return;
+    if (found == m_functions.end() || offset >= pci_config_size || !within_dword(offset, size))
+        return;
     found->second->config_write(offset, size, value & static_cast<u32>(byte_mask(size)));
-}
-
-PciHostBridge::PciHostBridge() {
-    const auto put = [this](Reg reg, u32 value, unsigned size) {
-        for (unsigned i = 0; i < size; ++i)
-            m_config[static_cast<unsigned>(reg) + i] = static_cast<u8>(value >> (8 * i));
-    };
-    put(Reg::vendor_id, 0x8086, 2);
-    put(Reg::device_id, 0x1237, 2);
-    put(Reg::command, 0x0006, 2);
-    put(Reg::revision_id, 0x02, 1);
-    put(Reg::class_code, 0x06'0000, 3);
-}
-
-u32 PciHostBridge::config_read(unsigned offset, unsigned size) {
-    u32 value = 0;
-    for (unsigned i = 0; i < size && offset + i < config_size; ++i)
-        value |= u32{m_config[offset + i]} << (8 * i);
-    return value;
-}
-
-void PciHostBridge::config_write(unsigned offset, unsigned size, u32 value) {
-    constexpr unsigned command_high = static_cast<unsigned>(Reg::command) + 1;
-    constexpr u8 serr_enable =
-        1 << 0; // bit 8 of the command register is the only one that can change
-    if (offset > command_high || offset + size <= command_high) return;
-    m_config[command_high] = static_cast<u8>(value >> (8 * (command_high - offset))) & serr_enable;
 }
 
 PciAddress PciConfigPorts::address() const {
@@ -98,6 +72,45 @@ void PciConfigPorts::write(u64 offset, unsigned size, u64 value) {
     } else {
         for (unsigned i = 0; i < size && i < 8; ++i)
             write(offset + i, 1, (value >> (8 * i)) & 0xff);
+    }
+}
+
+namespace {
+
+/// The part of an access at `offset` that is one configuration access: the most of 4, 2 or 1 bytes
+/// that lies within a dword.
+unsigned first_part(u64 offset, unsigned size) {
+    for (const unsigned part : {4U, 2U})
+        if (size >= part && within_dword(offset, part)) return part;
+    return 1;
+}
+
+PciAddress ecam_address(u64 offset) {
+    return {static_cast<u8>(offset >> 20), static_cast<u8>((offset >> 15) & 31),
+            static_cast<u8>((offset >> 12) & 7)};
+}
+
+} // namespace
+
+u64 PciEcam::read(u64 offset, unsigned size) {
+    u64 value = 0;
+    for (unsigned done = 0; done < std::min(size, 8U);) {
+        const u64 at = offset + done;
+        const unsigned part = first_part(at, std::min(size, 8U) - done);
+        const auto config = static_cast<unsigned>(at % pci_config_size);
+        value |= u64{m_segment.read(ecam_address(at), config, part)} << (8 * done);
+        done += part;
+    }
+    return value;
+}
+
+void PciEcam::write(u64 offset, unsigned size, u64 value) {
+    for (unsigned done = 0; done < std::min(size, 8U);) {
+        const u64 at = offset + done;
+        const unsigned part = first_part(at, std::min(size, 8U) - done);
+        const auto config = static_cast<unsigned>(at % pci_config_size);
+        m_segment.write(ecam_address(at), config, part, static_cast<u32>(value >> (8 * done)));
+        done += part;
     }
 }
 
