@@ -13,7 +13,7 @@ build_packages=(
     build-essential g++ binutils cmake ninja-build pkg-config acpica-tools
     libzydis-dev libxbyak-dev libexpected-dev libfmt-dev libspdlog-dev libcli11-dev libtomlplusplus-dev
     nlohmann-json3-dev libbpf-dev libseccomp-dev libelf-dev liblzma-dev libzstd-dev zlib1g-dev liblz4-dev
-    libgtest-dev libgmock-dev
+    liburing-dev libgtest-dev libgmock-dev
 )
 # Fetching and unpacking the guest's kernel and programs (scripts/fetch.sh).
 demo_packages=(apt dpkg ca-certificates)
