@@ -82,7 +82,8 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, std::size_t size) {
     platform::test::MemoryDisk disk(disk_size);
     platform::ImmediateCompletions completions;
     platform::VirtioBlock device(board.pci_slot(1), disk, completions,
-                                 {.serial = "fuzzed", .queues = 2}, *memory, nullptr);
+                                 {.name = "virtio0", .serial = "fuzzed", .queues = 2}, *memory,
+                                 nullptr);
     require(board.pci().insert({0, 1, 0}, device).has_value(), "the device has no place");
     Driver driver(board, *memory);
     while (!input.empty()) {

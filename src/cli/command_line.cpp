@@ -17,6 +17,7 @@ namespace {
 /// complaint is one line in our own words.
 struct RawMachineOptions {
     std::string kernel, initrd, append, memory, stats, log_level, check_shadow, perf_map, config;
+    std::vector<std::string> disks;
     bool no_reboot = false, no_seccomp = false;
 };
 
@@ -33,6 +34,7 @@ void add_machine_options(CLI::App& app, RawMachineOptions& raw) {
     app.add_option("--initrd", raw.initrd)->take_last();
     app.add_option("--append", raw.append)->take_last();
     app.add_option("--memory,-m", raw.memory)->take_last();
+    app.add_option("--disk", raw.disks)->expected(1)->take_all()->allow_extra_args(false);
     app.add_flag("--stats{text}", raw.stats)->take_last();
     app.add_option("--log-level", raw.log_level)->take_last();
     app.add_flag("--no-reboot", raw.no_reboot);
@@ -91,6 +93,12 @@ Result<MachineSettings> machine_settings(const CLI::App& app, const RawMachineOp
         const auto bytes = parse_memory_size(raw.memory, "--memory");
         if (!bytes) return tl::unexpected(bytes.error());
         settings.memory = *bytes;
+    }
+    for (const std::string& text : raw.disks) {
+        auto disk = parse_disk(text, "--disk");
+        if (!disk) return tl::unexpected(disk.error());
+        if (!settings.disks) settings.disks.emplace();
+        settings.disks->push_back(std::move(*disk));
     }
     if (given("--stats")) {
         if (raw.stats != "text" && raw.stats != "json") {

@@ -66,6 +66,23 @@ Result<> read_stats(const Entry& entry, std::optional<StatisticsFormat>& out) {
     return {};
 }
 
+/// One disk a line.
+Result<> read_disks(const Entry& entry, std::optional<std::vector<DiskSettings>>& out) {
+    const auto text = entry.value.value_exact<std::string>();
+    if (!text) return entry.wrong_type("a string, with one disk a line");
+    std::vector<DiskSettings> disks;
+    for (std::string_view rest = *text; !rest.empty();) {
+        const std::string_view line = rest.substr(0, rest.find('\n'));
+        rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+        if (line.empty()) continue;
+        auto disk = parse_disk(line, entry.where());
+        if (!disk) return tl::unexpected(disk.error());
+        disks.push_back(std::move(*disk));
+    }
+    out = std::move(disks);
+    return {};
+}
+
 Result<> read_log_level(const Entry& entry, std::optional<std::string>& out) {
     const auto text = entry.value.value_exact<std::string>();
     if (!text || !is_log_level(*text)) {
@@ -87,12 +104,13 @@ Result<> read_entry(const Entry& entry, MachineSettings& settings) {
     if (entry.name == "initrd") return read_string(entry, settings.initrd);
     if (entry.name == "append") return read_string(entry, settings.append);
     if (entry.name == "memory") return read_memory(entry, settings.memory);
+    if (entry.name == "disk") return read_disks(entry, settings.disks);
     if (entry.name == "stats") return read_stats(entry, settings.stats);
     if (entry.name == "log-level") return read_log_level(entry, settings.log_level);
     if (entry.name == "no-reboot") return read_flag(entry, settings.no_reboot);
     if (entry.name == "no-seccomp") return read_flag(entry, settings.no_seccomp);
     return usage_error(
-        "{}:{}: there is no option '{}'; there are kernel, initrd, append, memory, stats, "
+        "{}:{}: there is no option '{}'; there are kernel, initrd, append, memory, disk, stats, "
         "log-level, no-reboot and no-seccomp",
         entry.path, entry.line, entry.name);
 }

@@ -29,7 +29,7 @@ void Confinement::give_up_files(const std::string& kernel) const {
     }
 }
 
-Result<> Confinement::give_up_system_calls() const {
+Result<> Confinement::give_up_system_calls(const sandbox::SystemCallNeeds& needs) const {
     // What was named as /dev/fd/N has a descriptor of our own by now.
     for (const int fd : m_inherited)
         ::close(fd);
@@ -41,7 +41,7 @@ Result<> Confinement::give_up_system_calls() const {
         spdlog::info("sandbox: no seccomp filter (this build is instrumented)");
         return {};
     }
-    if (auto restricted = sandbox::restrict_system_calls(restore_terminal); !restricted)
+    if (auto restricted = sandbox::restrict_system_calls(restore_terminal, needs); !restricted)
         return restricted;
     spdlog::info("sandbox: seccomp filter in force");
     return {};

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/result.h"
+#include "sandbox/sandbox.h"
 
 #include <string>
 #include <vector>
@@ -23,7 +24,7 @@ public:
     /// Second step, before the first instruction of the guest: closes the descriptors that came
     /// from our parent beside 0, 1 and 2, and gives up the system calls that no machine needs, for
     /// all threads.
-    [[nodiscard]] Result<> give_up_system_calls() const;
+    [[nodiscard]] Result<> give_up_system_calls(const sandbox::SystemCallNeeds& needs) const;
 
 private:
     bool m_seccomp;

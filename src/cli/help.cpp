@@ -11,6 +11,9 @@ Machine options:
   --initrd FILE       initial RAM disk
   --append TEXT       kernel command line
   --memory SIZE       RAM, like 256M or 2G (default 512M); also -m
+  --disk FILE[,OPT...]  a disk whose contents are in FILE (or a block device); several are possible.
+                      model=virtio (default), readonly, serial=TEXT, format=raw (otherwise other
+                      formats are refused); ',,' is a comma in FILE
   --no-reboot         a reset of the guest ends Gnomon instead of starting the guest again
   --no-seccomp        for debugging Gnomon: do without the filter that takes from its process the system
                       calls that no machine needs
@@ -20,7 +23,8 @@ Machine options:
   --perf-map FILE     for developers: write where translated code lies, for scripts/perf-guest.sh
   --log-level LEVEL   trace, debug, info, warn (default), error, critical or off; on stderr
   --config FILE       TOML file with the options above, by the same names without the dashes
-                      (memory = "1G"); options on the command line win
+                      (memory = "1G"; several disks as one string, one a line); options on the command line
+                      win
 )";
 
 } // namespace
@@ -66,6 +70,7 @@ triple fault.
 Examples:
   gnomon run --kernel vmlinuz --initrd initrd.img --append 'console=ttyS0 rdinit=/bin/sh'
   gnomon run --kernel vmlinux --memory 1G --no-reboot --stats=json 2>statistics.json
+  gnomon run --kernel vmlinuz --initrd initrd.img --disk root.img --append 'console=ttyS0 root=/dev/vda'
   gnomon run --config machine.toml --memory 256M
 )";
 }

@@ -38,6 +38,11 @@ Result<monitor::MachineOptions> machine_options(const MachineSettings& settings,
         if (!contents) return tl::unexpected(contents.error());
         options.initrd = std::move(*contents);
     }
+    if (settings.disks) {
+        auto disks = open_disks(*settings.disks);
+        if (!disks) return tl::unexpected(disks.error());
+        options.disks = std::move(*disks);
+    }
     return options;
 }
 
@@ -57,10 +62,11 @@ Result<monitor::RunOutcome> run_machine(const Factories& factories, monitor::Mac
     options.measure_time = reports.statistics.wanted();
     options.code_map = reports.perf_map.get();
     const u64 memory = options.memory;
+    const sandbox::SystemCallNeeds needs{.disks = !options.disks.empty()};
     auto machine = factories.machine(std::move(options));
     if (!machine) return tl::unexpected(machine.error());
     // Its threads run, its files are read, and the guest has not run an instruction yet.
-    if (auto confined = confinement.give_up_system_calls(); !confined)
+    if (auto confined = confinement.give_up_system_calls(needs); !confined)
         return tl::unexpected(confined.error());
     control.attach(machine->get());
     Result<monitor::RunOutcome> outcome = monitor::RunOutcome{};

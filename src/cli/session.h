@@ -17,8 +17,8 @@
 
 namespace gnomon::cli {
 
-/// MachineOptions from the settings: the defaults filled in, the initrd read. `kernel` is a path
-/// that was found already. Serial ports and observer are left to the caller.
+/// MachineOptions from the settings: the defaults filled in, the initrd read, the disks opened.
+/// `kernel` is a path that was found already. Serial ports and observer are left to the caller.
 [[nodiscard]] Result<monitor::MachineOptions> machine_options(const MachineSettings& settings,
                                                               std::string kernel);
 

@@ -14,6 +14,7 @@ void MachineSettings::complete_from(const MachineSettings& weaker) {
     complete(initrd, weaker.initrd);
     complete(append, weaker.append);
     complete(memory, weaker.memory);
+    complete(disks, weaker.disks);
     complete(stats, weaker.stats);
     complete(log_level, weaker.log_level);
     complete(no_reboot, weaker.no_reboot);

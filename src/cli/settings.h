@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/types.h"
+#include "cli/disks.h"
 #include "trace/options.h"
 
 #include <optional>
@@ -20,6 +21,7 @@ struct MachineSettings {
     std::optional<std::string> initrd;
     std::optional<std::string> append;
     std::optional<u64> memory; ///< bytes
+    std::optional<std::vector<DiskSettings>> disks;
     std::optional<StatisticsFormat> stats;
     std::optional<std::string> log_level; ///< one of `log_levels`
     std::optional<bool> no_reboot;

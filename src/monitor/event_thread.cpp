@@ -5,10 +5,12 @@
 #include "base/signal_mask.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <x86intrin.h>
 
@@ -16,15 +18,37 @@ namespace gnomon::monitor {
 
 Result<std::unique_ptr<EventThread>> EventThread::create(std::function<void()> kick,
                                                          std::vector<int> descriptors,
+                                                         std::vector<int> completions,
                                                          Heartbeat& heartbeat) {
     std::unique_ptr<EventThread> t(new EventThread(heartbeat));
     t->m_kick = std::move(kick);
     t->m_descriptors = std::move(descriptors);
     t->m_event = FileDescriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!t->m_event) return fail("cannot create an eventfd: {}", std::strerror(errno));
+    if (auto added = t->add_completions(completions); !added) return tl::unexpected(added.error());
     const SignalsBlocked blocked; // they go to the thread that runs the machine
     t->m_thread = std::thread([p = t.get()] { p->loop(); });
     return t;
+}
+
+Result<> EventThread::add_completions(const std::vector<int>& descriptors) {
+    if (descriptors.empty()) return {};
+    m_completions = FileDescriptor(::epoll_create1(EPOLL_CLOEXEC));
+    if (!m_completions) return fail("cannot create an epoll instance: {}", std::strerror(errno));
+    for (const int fd : descriptors) {
+        epoll_event event{};
+        event.events = EPOLLIN | EPOLLET;
+        event.data.fd = fd;
+        if (::epoll_ctl(m_completions.get(), EPOLL_CTL_ADD, fd, &event) != 0)
+            return fail("cannot watch a disk's completions: {}", std::strerror(errno));
+    }
+    return {};
+}
+
+/// Takes the edges, so that the next poll waits for new ones. @return whether there were any.
+bool EventThread::take_completions() {
+    std::array<epoll_event, 32> edges{};
+    return ::epoll_wait(m_completions.get(), edges.data(), static_cast<int>(edges.size()), 0) > 0;
 }
 
 EventThread::~EventThread() {
@@ -59,6 +83,8 @@ void EventThread::loop() {
         if (m_deadline.load() < deadline) continue;
 
         fds.assign(1, {m_event.get(), POLLIN, 0});
+        const std::size_t inputs = m_completions ? 2 : 1;
+        if (m_completions) fds.push_back({m_completions.get(), POLLIN, 0});
         if (!m_input)
             for (const int fd : m_descriptors)
                 fds.push_back({fd, POLLIN, 0});
@@ -73,9 +99,11 @@ void EventThread::loop() {
                 u64 count = 0;
                 [[maybe_unused]] const auto got = ::read(m_event.get(), &count, sizeof count);
             }
-            for (std::size_t i = 1; i < fds.size(); ++i)
+            for (std::size_t i = inputs; i < fds.size(); ++i)
                 if (fds[i].revents != 0) m_input = true;
-            if (m_input && fds.size() > 1) m_kick();
+            if (m_input && fds.size() > inputs) m_kick();
+            if (inputs > 1 && fds[1].revents != 0 && take_completions() && m_watch_completions)
+                m_kick();
         }
         if (monotonic_ns() >= m_deadline.load()) {
             u64 expired = m_deadline.load();

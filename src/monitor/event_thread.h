@@ -2,8 +2,9 @@
 /// @file The thread that interrupts a running processor: at a deadline, or when a descriptor
 /// becomes readable. It also beats time, so that a stop of the process is noticed.
 ///
-/// It only kicks; all work is done by the thread that runs the machine. A later deadline costs that
-/// thread nothing, an earlier one a write to an eventfd.
+/// Completions are watched by their edges: seen once, and nothing has to be told to the thread for
+/// the next. It only kicks; all work is done by the thread that runs the machine. A later deadline
+/// costs that thread nothing, an earlier one a write to an eventfd.
 #pragma once
 
 #include "base/file_descriptor.h"
@@ -24,9 +25,12 @@ public:
     static constexpr u64 never = ~u64{0};
 
     /// @param kick called from the thread; must be safe there. @param descriptors watched for
-    /// input. @param heartbeat beats in the thread; outlives it.
-    [[nodiscard]] static Result<std::unique_ptr<EventThread>>
-    create(std::function<void()> kick, std::vector<int> descriptors, Heartbeat& heartbeat);
+    /// input. @param completions watched for completions; kicks each time that one of them becomes
+    /// readable anew. @param heartbeat beats in the thread; outlives it.
+    [[nodiscard]] static Result<std::unique_ptr<EventThread>> create(std::function<void()> kick,
+                                                                     std::vector<int> descriptors,
+                                                                     std::vector<int> completions,
+                                                                     Heartbeat& heartbeat);
     EventThread(const EventThread&) = delete;
     EventThread& operator=(const EventThread&) = delete;
     ~EventThread();
@@ -36,19 +40,25 @@ public:
     /// Whether input was seen. Descriptors are watched again after `clear_input`.
     [[nodiscard]] bool input_seen() const { return m_input.load(std::memory_order_acquire); }
     void clear_input();
+    /// False while the caller waits for completions itself: no kicks for them. What was seen
+    /// meanwhile is not told later.
+    void watch_completions(bool watch) { m_watch_completions.store(watch); }
 
 private:
     explicit EventThread(Heartbeat& heartbeat) : m_heartbeat(heartbeat) {}
     void loop();
     void wake();
+    [[nodiscard]] Result<> add_completions(const std::vector<int>& descriptors);
+    [[nodiscard]] bool take_completions();
 
     Heartbeat& m_heartbeat;
     std::function<void()> m_kick;
     std::vector<int> m_descriptors;
     FileDescriptor m_event;
+    FileDescriptor m_completions; ///< an epoll instance; none: there is nothing to watch
     std::atomic<u64> m_deadline = never;
     std::atomic<u64> m_sleeping_until = never;
-    std::atomic<bool> m_input = false, m_stop = false;
+    std::atomic<bool> m_input = false, m_stop = false, m_watch_completions = true;
     std::thread m_thread;
 };
 

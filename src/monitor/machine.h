@@ -6,6 +6,7 @@
 #include "base/address.h"
 #include "base/result.h"
 #include "base/statistics.h"
+#include "platform/block/block_back_end.h"
 #include "processor/code_map.h"
 
 #include <array>
@@ -33,6 +34,16 @@ public:
 
 class SystemCallObserver; // monitor/interposer.h
 
+/// What a disk looks like to the guest.
+enum class DiskModel : u8 { virtio };
+
+struct Disk {
+    DiskModel model = DiskModel::virtio;
+    std::unique_ptr<platform::BlockBackEnd> back_end; ///< not null
+    std::string serial;                               ///< at most 20 characters
+    bool read_only = false;                           ///< even if the back end may be written
+};
+
 struct MachineOptions {
     std::string kernel;            ///< path: bzImage or ELF
     std::vector<std::byte> initrd; ///< contents; empty: none. Kept for the next boot only
@@ -42,6 +53,7 @@ struct MachineOptions {
         0; ///< compare the shadow with a strict walk at every n-th coherency point; 0: never
     bool no_reboot = false;                  ///< a reset ends the run instead of starting again
     bool measure_time = false;               ///< for `statistics`: counts alone cost nothing
+    std::vector<Disk> disks;                 ///< in the order in which the guest finds them
     std::array<SerialEndpoint*, 4> serial{}; ///< outlive the machine; nullptr: nothing attached
     processor::CodeMap* code_map =
         nullptr; ///< outlives the machine; told where translated code lies

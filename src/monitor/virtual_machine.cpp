@@ -4,6 +4,7 @@
 #include "base/host_time.h"
 #include "guest/acpi/tables.h"
 #include "guest/boot/linux_boot.h"
+#include "monitor/completions.h"
 #include "monitor/cpuid.h"
 #include "monitor/shadow/strict_walker.h"
 #include "processor/exceptions.h"
@@ -111,8 +112,20 @@ Result<> VirtualMachine::build(Parts parts) {
         m_interposer = std::move(*interposer);
     }
 
-    auto events = EventThread::create([p = m_processor.get()] { p->kick(); },
-                                      std::move(descriptors), m_resources.heartbeat);
+    std::vector<int> disk_descriptors;
+    if (!m_resources.options.disks.empty()) {
+        m_device_writes.emplace(*m_shadow, *m_processor);
+        m_completions = create_completion_scheduler();
+        auto disks = Disks::create(m_resources.options.disks, *m_board, *m_memory, *m_completions,
+                                   *m_device_writes);
+        if (!disks) return tl::unexpected(disks.error());
+        m_disks = std::move(*disks);
+        disk_descriptors = m_disks->poll_descriptors();
+    }
+
+    auto events =
+        EventThread::create([p = m_processor.get()] { p->kick(); }, std::move(descriptors),
+                            std::move(disk_descriptors), m_resources.heartbeat);
     if (!events) return tl::unexpected(events.error());
     m_events = std::move(*events);
     return {};
@@ -185,6 +198,7 @@ Result<RunOutcome> VirtualMachine::run() {
 
 Result<std::optional<RunEnd>> VirtualMachine::step() {
     if (m_events->input_seen() || m_input_waits) pump_serial();
+    reap_disks();
     prepare_events();
     const Exit exit = m_processor->enter();
     const auto end = [&] {
@@ -541,13 +555,21 @@ void VirtualMachine::handle_halt() {
     const Booked booked(m_time, Activity::idle);
     ++m_statistics.idle_periods;
     m_events->set_deadline(EventThread::never);
+    // The disks' come first: input is not watched for while some waits.
     std::vector<pollfd> fds;
+    if (m_disks != nullptr) {
+        m_events->watch_completions(false);
+        for (const int fd : m_disks->poll_descriptors())
+            fds.push_back({fd, POLLIN, 0});
+    }
+    const nfds_t disks = fds.size();
     for (const SerialAdapter& serial : m_serial)
         if (serial.endpoint != nullptr && serial.endpoint->poll_descriptor() >= 0)
             fds.push_back({serial.endpoint->poll_descriptor(), POLLIN, 0});
     for (;;) {
         if (m_resources.stop.load() || m_board->power_request()) break;
         m_board->run_timers();
+        reap_disks();
         if (m_board->interrupt_pending(0) && (cb.state.rflags & processor::rflags::if_) != 0) break;
         if (m_board->nmi_pending(0)) break;
         const u64 now = m_resources.clock.now_ns();
@@ -559,9 +581,16 @@ void VirtualMachine::handle_halt() {
         if (m_interposer != nullptr && wait >= shown_before_wait_ns) m_interposer->idle();
         const timespec timeout{static_cast<time_t>(wait / 1'000'000'000),
                                static_cast<long>(wait % 1'000'000'000)};
-        const nfds_t watched = m_input_waits ? 0 : fds.size();
-        if (::ppoll(fds.data(), watched, &timeout, nullptr) > 0) pump_serial();
+        const nfds_t watched = m_input_waits ? disks : fds.size();
+        if (::ppoll(fds.data(), watched, &timeout, nullptr) > 0 &&
+            std::any_of(fds.begin() + static_cast<std::ptrdiff_t>(disks),
+                        fds.begin() + static_cast<std::ptrdiff_t>(watched),
+                        [](const pollfd& fd) { return fd.revents != 0; }))
+            pump_serial();
     }
+    // What comes from now on makes the event thread kick; what came before is seen by the next
+    // `step`.
+    if (m_disks != nullptr) m_events->watch_completions(true);
     m_board_touched = true;
 }
 

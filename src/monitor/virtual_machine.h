@@ -4,6 +4,7 @@
 #pragma once
 
 #include "guest/boot/kernel_image.h"
+#include "monitor/disks.h"
 #include "monitor/event_thread.h"
 #include "monitor/guest_msrs.h"
 #include "monitor/heartbeat.h"
@@ -101,6 +102,10 @@ private:
     void update_deadline();
     void set_tsc_offset();
     void pump_serial();
+    /// What the host has done for the disks becomes what the guest sees.
+    void reap_disks() {
+        if (m_disks != nullptr && m_disks->reap()) m_board_touched = true;
+    }
     [[nodiscard]] std::string state_text() const;
     [[nodiscard]] Result<> check_shadow();
 
@@ -127,6 +132,21 @@ private:
         processor::Processor& m_processor;
     };
 
+    /// Memory that devices write may be page tables or code.
+    class DeviceWrites final : public platform::DmaListener {
+    public:
+        DeviceWrites(ShadowMmu& shadow, processor::Processor& processor)
+            : m_shadow(shadow), m_processor(processor) {}
+        void dma_written(Gpa gpa, u64 size) override {
+            m_shadow.note_write(gpa, size);
+            m_processor.invalidate_code(gpa, size);
+        }
+
+    private:
+        ShadowMmu& m_shadow;
+        processor::Processor& m_processor;
+    };
+
     // In the order of construction: what comes later refers to what comes before.
     MachineResources& m_resources;
     std::optional<GuestMemory> m_memory;
@@ -139,6 +159,9 @@ private:
     std::unique_ptr<Interposer> m_interposer;
     std::vector<processor::CpuidLeaf> m_cpuid;
     GuestMsrs m_msrs;
+    std::optional<DeviceWrites> m_device_writes;
+    std::unique_ptr<platform::CompletionScheduler> m_completions;
+    std::unique_ptr<Disks> m_disks; ///< null: there are none
     std::unique_ptr<EventThread> m_events;
     bool m_triple_fault = false;
     u64 m_coherency_points = 0;

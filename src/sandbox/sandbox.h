@@ -41,6 +41,11 @@ struct FileRestriction {
 /// Linux, Documentation/userspace-api/landlock.rst.
 [[nodiscard]] FileRestriction restrict_files(std::span<const OpenableFile> kept);
 
+/// What a machine needs beyond what every machine does.
+struct SystemCallNeeds {
+    bool disks = false; ///< input and output with the disks' files, which are open
+};
+
 /// Takes from all threads of the process every system call but those that a running machine needs
 /// (the table in system_calls.cpp, which says why for each). A call that is not among them is not
 /// executed; `last_words`, which must be async-signal-safe, is called, one line on stderr names the
@@ -49,6 +54,7 @@ struct FileRestriction {
 /// Signals: takes SIGSYS for itself. Threads that shall be able to say the line leave SIGSYS
 /// unblocked; in others the signal kills without a word.
 /// @return an error that names the way out where the kernel does not let the process do this.
-[[nodiscard]] Result<> restrict_system_calls(void (*last_words)());
+[[nodiscard]] Result<> restrict_system_calls(void (*last_words)(),
+                                             const SystemCallNeeds& needs = {});
 
 } // namespace gnomon::sandbox

@@ -43,6 +43,13 @@ constexpr std::array plain_calls{
     SCMP_SYS(getpid), SCMP_SYS(gettid), SCMP_SYS(getpgrp),
     // The time, where the vDSO does not tell it, and the seed of the guest's kernel after a reset.
     SCMP_SYS(clock_gettime), SCMP_SYS(getrandom)};
+
+/// What disks take: their rings, which serve nothing but their one file (UringBackEnd), or what
+/// threads do in their place; and the events of both.
+constexpr std::array disk_calls{
+    SCMP_SYS(io_uring_enter),
+    SCMP_SYS(preadv), SCMP_SYS(pwritev2), SCMP_SYS(fdatasync), SCMP_SYS(fallocate),
+    SCMP_SYS(epoll_create1), SCMP_SYS(epoll_ctl), SCMP_SYS(epoll_wait)};
 // clang-format on
 
 /// The terminal's mode, its size, and whether it is ours.
@@ -165,7 +172,7 @@ bool supported() {
 #endif
 }
 
-Result<> restrict_system_calls(void (*last_words)()) {
+Result<> restrict_system_calls(void (*last_words)(), const SystemCallNeeds& needs) {
     if (!supported()) return {};
     const Filter filter(::seccomp_init(SCMP_ACT_TRAP), ::seccomp_release);
     if (filter == nullptr) return refused(ENOMEM);
@@ -176,6 +183,9 @@ Result<> restrict_system_calls(void (*last_words)()) {
     rules.set(SCMP_FLTATR_CTL_OPTIMIZE, 2); // a tree: each call pays for the look-up
     for (const int call : plain_calls)
         rules.allow(call);
+    if (needs.disks)
+        for (const int call : disk_calls)
+            rules.allow(call);
     add_memory_rules(rules);
     add_process_rules(rules);
     add_descriptor_rules(rules);

@@ -28,8 +28,9 @@ constexpr u64 millisecond = 1'000'000;
 
 class EventThreadTest : public testing::Test {
 protected:
-    void start(std::vector<int> descriptors = {}) {
-        auto made = EventThread::create([this] { ++kicks; }, std::move(descriptors), heartbeat);
+    void start(std::vector<int> descriptors = {}, std::vector<int> completions = {}) {
+        auto made = EventThread::create([this] { ++kicks; }, std::move(descriptors),
+                                        std::move(completions), heartbeat);
         ASSERT_TRUE(made) << made.error().message;
         events = std::move(*made);
     }

@@ -36,7 +36,7 @@ protected:
     static constexpr u64 disk_size = u64{1} << 20;
     static constexpr u64 header_at = 0x80000, data_at = 0x90000, status_at = 0xa0000;
 
-    void SetUp() override { make({.serial = "S1234"}); }
+    void SetUp() override { make({.name = "virtio0", .serial = "S1234"}); }
     void make(const VirtioBlockOptions& options) {
         driver.reset();
         device.reset();
@@ -269,7 +269,7 @@ TEST_F(VirtioBlockTest, WritesThroughUnlessTheDriverCanFlush) {
 }
 
 TEST_F(VirtioBlockTest, ReadOnly) {
-    make({.serial = {}, .read_only = true});
+    make({.name = "virtio0", .serial = {}, .read_only = true});
     EXPECT_EQ(driver->offered() & 0x6020, 0x20U) << "RO; neither discard nor zeroes";
     DriverQueue& queue = start(1 << 5);
     EXPECT_EQ(request(queue, 1, 0, {{data_at, 512, false}}), 1);

@@ -80,8 +80,7 @@ VirtioBlock::VirtioBlock(PciSlot slot, BlockBackEnd& back_end, CompletionSchedul
                        .queue_size = queue_size},
                       memory, listener),
       m_back_end(back_end), m_completions(completions),
-      m_device(completions.add_device(fmt::format("virtio{}", address().device))),
-      m_serial(options.serial.substr(0, id_size)),
+      m_device(completions.add_device(options.name)), m_serial(options.serial.substr(0, id_size)),
       m_read_only(options.read_only || back_end.read_only()), m_in_queue(options.queues),
       m_full(options.queues), m_wanted(options.queues) {
     VERIFY(options.queues <= max_queues);

@@ -14,6 +14,7 @@
 namespace gnomon::platform {
 
 struct VirtioBlockOptions {
+    std::string name;       ///< for reports of its completions
     std::string serial;     ///< the first 20 bytes are shown
     bool read_only = false; ///< even if the back end may be written
     unsigned queues = 4;    ///< 1 to 64

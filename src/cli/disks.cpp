@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/disks.h"
+
+#include <algorithm>
+#include <spdlog/spdlog.h>
+
+namespace gnomon::cli {
+
+namespace {
+
+constexpr std::size_t longest_serial = 20;
+
+/// Takes what comes before the next single comma; double ones become one.
+std::string take_part(std::string_view& text) {
+    std::string part;
+    while (!text.empty()) {
+        const char c = text.front();
+        text.remove_prefix(1);
+        if (c != ',') {
+            part += c;
+        } else if (text.starts_with(',')) {
+            part += c;
+            text.remove_prefix(1);
+        } else {
+            break;
+        }
+    }
+    return part;
+}
+
+Result<> apply(DiskSettings& disk, const std::string& option, std::string_view where) {
+    const std::size_t equals = option.find('=');
+    const std::string name = option.substr(0, equals);
+    const std::optional<std::string> value =
+        equals == std::string::npos ? std::nullopt : std::optional(option.substr(equals + 1));
+    if (name == "model" && value) {
+        if (*value != "virtio")
+            return usage_error("{} {}: there is no model '{}'; the models are virtio", where,
+                               disk.location, *value);
+        disk.model = monitor::DiskModel::virtio;
+    } else if (name == "format" && value) {
+        if (*value != "raw" && *value != "auto")
+            return usage_error("{} {}: there is no format '{}'; the formats are raw and auto",
+                               where, disk.location, *value);
+        disk.format = *value == "raw" ? platform::DiskFormat::raw : platform::DiskFormat::automatic;
+    } else if (name == "readonly" && !value) {
+        disk.read_only = true;
+    } else if (name == "serial" && value) {
+        const bool printable =
+            std::all_of(value->begin(), value->end(), [](char c) { return c > ' ' && c <= '~'; });
+        if (value->empty() || value->size() > longest_serial || !printable)
+            return usage_error("{} {}: serial '{}': 1 to {} printable ASCII characters are needed",
+                               where, disk.location, *value, longest_serial);
+        disk.serial = *value;
+    } else {
+        return usage_error("{} {}: there is no option '{}'; there are model=MODEL, format=FORMAT, "
+                           "readonly and serial=TEXT, and ',,' is a comma in the file's name",
+                           where, disk.location, option);
+    }
+    return {};
+}
+
+} // namespace
+
+Result<DiskSettings> parse_disk(std::string_view text, std::string_view where) {
+    DiskSettings disk;
+    disk.location = take_part(text);
+    if (disk.location.empty()) return usage_error("{}: a file's name is needed", where);
+    while (!text.empty())
+        if (auto applied = apply(disk, take_part(text), where); !applied)
+            return tl::unexpected(applied.error());
+    return disk;
+}
+
+Result<std::vector<monitor::Disk>> open_disks(const std::vector<DiskSettings>& disks) {
+    std::vector<monitor::Disk> opened;
+    for (const DiskSettings& disk : disks) {
+        platform::DiskOptions options;
+        options.read_only = disk.read_only;
+        options.format = disk.format;
+        options.report = [](const std::string& line) { spdlog::warn("{}", line); };
+        auto back_end = platform::open_disk(disk.location, options);
+        if (!back_end) return tl::unexpected(back_end.error());
+        opened.push_back({disk.model, std::move(*back_end),
+                          disk.serial.value_or(fmt::format("gnomon-{}", opened.size())),
+                          disk.read_only});
+    }
+    return opened;
+}
+
+} // namespace gnomon::cli

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+/// @file The disks of one life of a machine: controllers on its board, over back ends that outlive
+/// it.
+#pragma once
+
+#include "monitor/machine.h"
+#include "platform/board.h"
+#include "platform/completion.h"
+
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace gnomon::monitor {
+
+/// Threads: the machine's.
+class Disks {
+public:
+    /// Where the controllers begin on bus 0; what comes before is the chipset's.
+    static constexpr unsigned first_slot = 2;
+    static constexpr unsigned max_disks = 32 - first_slot;
+
+    /// Puts a controller for each disk on the board. All arguments must outlive the result, and the
+    /// board is not to be used by the guest while that is destroyed.
+    [[nodiscard]] static Result<std::unique_ptr<Disks>>
+    create(std::span<const Disk> disks, platform::Board& board, GuestMemory& memory,
+           platform::CompletionScheduler& completions, platform::DmaListener& listener);
+    Disks(const Disks&) = delete;
+    Disks& operator=(const Disks&) = delete;
+    /// Waits until the host has let go of the guest's memory.
+    ~Disks();
+
+    /// Has the controllers hear of what the host has done.
+    /// @return whether there was anything: interrupts may be pending.
+    bool reap();
+    /// Readable while `reap` has something to do.
+    [[nodiscard]] std::vector<int> poll_descriptors() const;
+
+private:
+    Disks() = default;
+
+    std::vector<platform::BlockBackEnd*> m_back_ends;
+    std::vector<std::unique_ptr<platform::PciDevice>> m_controllers;
+};
+
+} // namespace gnomon::monitor
