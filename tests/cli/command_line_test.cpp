@@ -45,6 +45,61 @@ TEST(CommandLine, RunTakesTheMachineOptions) {
     EXPECT_EQ(machine.perf_map, "code.map");
 }
 
+TEST(CommandLine, DisksWithTheirOptions) {
+    const auto parsed = parse({"run", "--kernel", "k", "--disk", "a.img", "--disk",
+                               "b,,c.img,model=virtio,format=raw,readonly,serial=S-1", "--disk",
+                               "d=e.img,format=auto"});
+    ASSERT_TRUE(parsed) << parsed.error().message;
+    ASSERT_TRUE(parsed->machine.disks);
+    DiskSettings first, second, third;
+    first.location = "a.img";
+    second.location = "b,c.img";
+    second.format = platform::DiskFormat::raw;
+    second.read_only = true;
+    second.serial = "S-1";
+    third.location = "d=e.img";
+    EXPECT_THAT(*parsed->machine.disks, ElementsAre(first, second, third));
+    EXPECT_TRUE(parse({"trace", "--disk", "a.img", "--", "ls"})->machine.disks);
+
+    const auto complaint = [](const char* disk) {
+        return usage_complaint({"run", "--kernel", "k", "--disk", disk});
+    };
+    EXPECT_THAT(complaint(""), AllOf(HasSubstr("--disk"), HasSubstr("name")));
+    EXPECT_THAT(complaint(",readonly"), HasSubstr("name"));
+    EXPECT_THAT(complaint("x,model=floppy"),
+                AllOf(HasSubstr("--disk x"), HasSubstr("floppy"), HasSubstr("virtio")));
+    EXPECT_THAT(complaint("x,model"), HasSubstr("'model'"));
+    EXPECT_THAT(complaint("x,format=qed"), AllOf(HasSubstr("qed"), HasSubstr("raw")));
+    EXPECT_THAT(complaint("x,readonly=no"), HasSubstr("readonly=no"));
+    EXPECT_THAT(complaint("x,cache=none"), HasSubstr("cache=none"));
+    EXPECT_THAT(complaint("x,"), Not(HasSubstr("cache")));
+    EXPECT_THAT(complaint("x,serial="), HasSubstr("serial"));
+    EXPECT_THAT(complaint("x,serial=123456789012345678901"), HasSubstr("20"));
+    EXPECT_THAT(complaint("x,serial=a b"), HasSubstr("a b"));
+    EXPECT_THAT(usage_complaint({"run", "--kernel", "k", "--disk"}), HasSubstr("--disk"));
+}
+
+TEST(CommandLine, DisksInTheFileAreOneALine) {
+    const test::TemporaryFolder folder;
+    const std::string config =
+        folder.file("m.toml", "disk = \"\"\"\na.img\nb.img,readonly\n\"\"\"\n");
+    const auto parsed = parse({"run", "--kernel", "k", "--config", config});
+    ASSERT_TRUE(parsed) << parsed.error().message;
+    ASSERT_TRUE(parsed->machine.disks);
+    ASSERT_EQ(parsed->machine.disks->size(), 2U);
+    EXPECT_EQ((*parsed->machine.disks)[1].location, "b.img");
+    EXPECT_TRUE((*parsed->machine.disks)[1].read_only);
+    const auto other = parse({"run", "--kernel", "k", "--config", config, "--disk", "c.img"});
+    ASSERT_TRUE(other);
+    EXPECT_EQ(other->machine.disks->size(), 1U) << "the command line wins";
+    for (const char* wrong : {"disk = 3\n", "disk = true\n"})
+        EXPECT_THAT(usage_complaint({"run", "--kernel", "k", "--config", folder.file("w", wrong)}),
+                    AllOf(HasSubstr(":1: disk"), HasSubstr("string")));
+    EXPECT_THAT(usage_complaint({"run", "--kernel", "k", "--config",
+                                 folder.file("w", "disk = \"x,model=tape\"\n")}),
+                AllOf(HasSubstr("w:1: disk"), HasSubstr("tape")));
+}
+
 TEST(CommandLine, WhatIsNotSaidStaysOpen) {
     const auto parsed = parse({"run", "--kernel", "k"});
     ASSERT_TRUE(parsed);
@@ -142,7 +197,7 @@ TEST(CommandLine, HelpNamesEveryOptionAndTheVersionIsAsked) {
                 testing::MatchesRegex("gnomon [0-9]+\\.[0-9]+\\.[0-9]+\n"));
     for (const char* option :
          {"--kernel", "--initrd", "--append", "--memory", "--no-reboot", "--no-seccomp", "--stats",
-          "--perf-map", "--log-level", "--config"}) {
+          "--perf-map", "--log-level", "--config", "--disk"}) {
         EXPECT_THAT(run_help(), HasSubstr(option));
         EXPECT_THAT(trace_help(), HasSubstr(option));
     }

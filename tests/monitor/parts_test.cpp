@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <set>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 namespace gnomon::monitor {
@@ -95,6 +96,31 @@ TEST_F(EventThreadTest, InputKicksUntilItIsCleared) {
     EXPECT_FALSE(events->input_seen());
     ASSERT_EQ(::write(out.get(), &byte, 1), 1);
     EXPECT_TRUE(within(soon, [&] { return events->input_seen() && kicks > so_far; }));
+}
+
+TEST_F(EventThreadTest, CompletionsKickOnceEachUnlessTheyAreAwaited) {
+    const FileDescriptor completions(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    const auto complete = [&] {
+        const u64 one = 1;
+        ASSERT_EQ(::write(completions.get(), &one, sizeof one), 8);
+    };
+    start({}, {completions.get()});
+    for (unsigned n = 1; n <= 20; ++n) { // nobody reads it in between
+        complete();
+        ASSERT_TRUE(within(soon, [&] { return kicks == n; })) << n;
+    }
+    std::this_thread::sleep_for(quiet);
+    EXPECT_EQ(kicks, 20U) << "once each";
+    EXPECT_FALSE(events->input_seen());
+    events->watch_completions(false);
+    complete();
+    std::this_thread::sleep_for(quiet);
+    EXPECT_EQ(kicks, 20U) << "the machine waits itself";
+    events->watch_completions(true);
+    std::this_thread::sleep_for(quiet);
+    EXPECT_EQ(kicks, 20U) << "and has seen this one";
+    complete();
+    EXPECT_TRUE(within(soon, [&] { return kicks == 21; }));
 }
 
 TEST_F(EventThreadTest, EndsWhileItSleeps) {

@@ -83,6 +83,25 @@ TEST_F(Files, InitialRamDisks) {
                      1, {"initrd", "60 MiB", "64 MiB", "memory"});
 }
 
+TEST_F(Files, Disks) {
+    const std::string kernel = m_folder.file("kernel", "not needed");
+    Words disks = unreadable();
+    disks.push_back(path("empty"));
+    disks.push_back(path("text")); // no number of sectors
+    disks.emplace_back("/dev/zero");
+    for (const std::string& disk : disks) {
+        SCOPED_TRACE(disk);
+        const Finished finished = run_program(gnomon({"run", "--kernel", kernel, "--disk", disk}));
+        EXPECT_THAT(finished.status, testing::AnyOf(1, 2));
+        expect_complaint(finished, finished.status, {"disk", disk});
+    }
+    // One disk twice: whoever comes second finds it locked.
+    const std::string good = m_folder.file("good", std::string(65536, 'x'));
+    expect_complaint(run_program(gnomon({"run", "--kernel", kernel, "--disk", good, "--disk",
+                                         good + ",serial=2"})),
+                     1, {good, "use"});
+}
+
 TEST_F(Files, MemoryThatIsTooLittleForTheKernelOrTooMuchForTheHost) {
     if (!have_guest_files()) GTEST_SKIP() << "no guest files: run scripts/fetch.sh";
     for (const char* size : {"1M", "2M", "16M", "32M"}) {

@@ -21,12 +21,15 @@
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -158,6 +161,12 @@ TEST_F(SystemCalls, WhatNoMachineNeedsEndsTheProcessWithALine) {
         {"fcntl", SYS_fcntl, {1, F_DUPFD, 0}},
         {"pwrite64", SYS_pwrite64, {1, address(path), 1, 0}},
         {"io_uring_setup", SYS_io_uring_setup, {1, 0}},
+        // only with disks
+        {"io_uring_enter", SYS_io_uring_enter, {0, 0, 0, 0, 0, 0}},
+        {"preadv", SYS_preadv, {0, 0, 0, 0}},
+        {"pwritev2", SYS_pwritev2, {1, 0, 0, 0, 0, 0}},
+        {"fallocate", SYS_fallocate, {1, 0, 0, 1}},
+        {"epoll_create1", SYS_epoll_create1, {0}},
         {"newfstatat", SYS_newfstatat, {AT_FDCWD, address(path), 0, 0}},
         {"splice", SYS_splice, {0, 0, 1, 0, 1, 0}},
         // the process's own rights
@@ -256,6 +265,41 @@ TEST_F(SystemCalls, WhatAMachineNeedsWorks) {
     EXPECT_TRUE(WIFEXITED(ended.status)) << WTERMSIG(ended.status);
     EXPECT_EQ(WEXITSTATUS(ended.status), in_force) << ended.err;
     EXPECT_EQ(ended.err, "words\n");
+}
+
+TEST_F(SystemCalls, WhatDisksNeedWorksWhereThereAreDisks) {
+    const Ended ended = in_child([] {
+        const int file = ::memfd_create("disk", MFD_CLOEXEC);
+        if (file < 0 || ::ftruncate(file, 8192) != 0 ||
+            !restrict_system_calls(say_last_words, {.disks = true}))
+            return 3;
+        char byte = 'x';
+        iovec part{&byte, 1};
+        if (::pwritev2(file, &part, 1, 100, RWF_DSYNC) != 1 || ::fdatasync(file) != 0) return 4;
+        byte = 0;
+        if (::preadv(file, &part, 1, 100) != 1 || byte != 'x') return 5;
+        if (::fallocate(file, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, 0, 4096) != 0) return 6;
+        if (::syscall(SYS_io_uring_enter, -1, 0, 0, 0, nullptr, 0) != -1 || errno != EBADF)
+            return 7;
+        const int epoll = ::epoll_create1(EPOLL_CLOEXEC), event = ::eventfd(1, EFD_CLOEXEC);
+        epoll_event wanted{};
+        wanted.events = EPOLLIN | EPOLLET;
+        if (::epoll_ctl(epoll, EPOLL_CTL_ADD, event, &wanted) != 0 ||
+            ::epoll_wait(epoll, &wanted, 1, 1000) != 1)
+            return 8;
+        return in_force;
+    });
+    EXPECT_TRUE(WIFEXITED(ended.status)) << WTERMSIG(ended.status);
+    EXPECT_EQ(WEXITSTATUS(ended.status), in_force) << ended.err;
+    // Making a ring, or opening a file, is no part of it.
+    for (const long number : {SYS_io_uring_setup, SYS_io_uring_register, SYS_openat}) {
+        const Ended refused = in_child([&] {
+            if (!restrict_system_calls(say_last_words, {.disks = true})) return 3;
+            ::syscall(number, 1, 0, 0, 0);
+            return in_force;
+        });
+        EXPECT_EQ(WEXITSTATUS(refused.status), 1) << number;
+    }
 }
 
 TEST_F(SystemCalls, AbortIsStillAnAbort) {

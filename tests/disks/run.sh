@@ -1,0 +1,159 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# run.sh GNOMON GUEST-FILES MODEL CASE: one test of a disk model; exit status 77 when what it needs is not there.
+set -euo pipefail
+gnomon=$1 files=$2 model=$3 case=$4
+kernel=$files/cloud/vmlinuz busybox=$files/busybox/bin/busybox
+modules=$(echo "$files"/cloud/lib/modules/*/kernel)
+if [ ! -r "$kernel" ] || [ ! -x "$busybox" ] || [ ! -d "$modules" ]; then
+    echo "no $kernel, its modules or $busybox: run scripts/fetch.sh"
+    exit 77
+fi
+case $model in
+virtio)
+    drivers=(virtio/virtio_ring virtio/virtio virtio/virtio_pci_modern_dev virtio/virtio_pci_legacy_dev
+        virtio/virtio_pci block/virtio_blk)
+    first=vda second=vdb
+    ;;
+*)
+    echo "no model $model"
+    exit 1
+    ;;
+esac
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+disk=$work/disk.img
+
+fail() {
+    echo "FAIL: $*"
+    for f in "$work"/{out,err,console}; do
+        [ -s "$f" ] && { echo "--- ${f##*/}"; tail -c 3000 "$f" | cat -v; }
+    done
+    exit 1
+}
+# guest STATUS OPTION...: boots, loads the drivers, runs the shell script on stdin; its output goes to out.
+guest() {
+    local expected=$1 root=$work/root status=0 driver
+    shift
+    rm -rf "$root"
+    mkdir -p "$root/bin" "$root/modules"
+    cp "$busybox" "$root/bin/"
+    {
+        cat <<'S'
+set -e
+PATH=/bin
+for applet in $(busybox --list); do [ -e "/bin/$applet" ] || busybox ln -s busybox "/bin/$applet"; done
+grep -q " /dev " /proc/mounts || mount -t devtmpfs dev /dev
+grep -q " /sys " /proc/mounts || { mkdir -p /sys; mount -t sysfs sys /sys; }
+S
+        for driver in "${drivers[@]}"; do
+            cp "$modules/drivers/$driver.ko" "$root/modules/"
+            echo "insmod /modules/${driver##*/}.ko"
+        done
+        cat
+    } >"$root/script.sh"
+    timeout 280 "$gnomon" trace --kernel "$kernel" --root "$root" --console "$work/console" -e trace=reboot \
+        -o "$work/trace" "$@" -- /bin/busybox sh /script.sh </dev/null >"$work/out" 2>"$work/err" || status=$?
+    [ "$status" -eq "$expected" ] || fail "exit status $status, not $expected"
+}
+in_out() { grep -qE -- "$1" "$work/out" || fail "the output lacks: $1"; }
+in_console() { grep -qE -- "$1" "$work/console" || fail "the console lacks: $1"; }
+same() { cmp "$1" "$2" || fail "$1 and $2 differ"; }
+# noise SIZE FILE: bytes that do not repeat.
+noise() { head -c "$1" /dev/urandom >"$2"; }
+
+case $case in
+pattern)
+    noise 8M "$disk"
+    cp "$disk" "$work/expected"
+    guest 0 --disk "$disk,model=$model,serial=S1234567" <<S
+cat /sys/block/$first/serial; echo
+cat /sys/block/$first/size
+dd if=/dev/$first bs=1M iflag=direct | md5sum
+# Through the cache and past it, across and within its pages.
+seq 100000 199999 | dd of=/dev/$first bs=4k seek=256 iflag=fullblock conv=notrunc,fsync
+dd if=/dev/$first of=/dev/$first bs=512 count=3 skip=5 seek=9001 iflag=direct oflag=direct conv=notrunc
+echo 3 >/proc/sys/vm/drop_caches
+dd if=/dev/$first bs=1000 | md5sum
+S
+    seq 100000 199999 | dd of="$work/expected" bs=4k seek=256 iflag=fullblock conv=notrunc status=none
+    dd if="$work/expected" of="$work/expected" bs=512 count=3 skip=5 seek=9001 conv=notrunc status=none
+    same "$disk" "$work/expected"
+    in_out '^S1234567$'
+    in_out '^16384$'
+    in_out "^$(md5sum <"$disk" | cut -d' ' -f1) "
+    ;;
+filesystem)
+    if ! PATH=$PATH:/usr/sbin:/sbin command -v mkfs.ext4 >/dev/null; then
+        echo "no mkfs.ext4: install e2fsprogs"
+        exit 77
+    fi
+    PATH=$PATH:/usr/sbin:/sbin
+    truncate -s 48M "$disk"
+    mkfs.ext4 -q "$disk"
+    guest 0 --disk "$disk,model=$model" <<S
+mkdir /m
+mount -t ext4 /dev/$first /m
+for i in \$(seq 1 60); do mkdir -p /m/\$((i % 7)); seq 1 \$((i * 400)) >/m/\$((i % 7))/\$i; done
+cp /bin/busybox /m/busybox
+rm /m/3/*
+sync
+mv /m/4 /m/3/four
+umount /m
+mount -t ext4 -o ro /dev/$first /m
+cd /m
+find . -type f | sort | xargs md5sum
+S
+    e2fsck -fn "$disk" || fail "e2fsck is not content"
+    cp "$work/out" "$work/written"
+    [ "$(wc -l <"$work/written")" -gt 50 ] || fail "too few files"
+    # Another boot finds the same.
+    guest 0 --disk "$disk,model=$model,readonly" <<S
+mkdir /m
+mount -t ext4 -o ro,noload /dev/$first /m
+cd /m
+find . -type f | sort | xargs md5sum
+S
+    same "$work/out" "$work/written"
+    ;;
+pin | pin_legacy)
+    # Without messages: by the I/O APIC, and by the 8259s.
+    append=pci=nomsi
+    [ "$case" = pin ] || append="pci=nomsi noapic"
+    noise 4M "$disk"
+    guest 0 --append "$append" --disk "$disk,model=$model" <<S
+dd if=/dev/$first bs=64k | md5sum
+seq 1 50000 | dd of=/dev/$first bs=4k conv=notrunc,fsync
+cat /proc/interrupts
+S
+    seq 1 50000 | cmp -n 288894 - "$disk" || fail "the file lacks what was written"
+    if [ "$case" = pin ]; then
+        in_out 'IO-APIC +(1[6-9]|2[0-3])-fasteoi'
+    else
+        in_out '1[01]: +[0-9]+ +XT-PIC'
+    fi
+    ;;
+readonly)
+    noise 2M "$disk"
+    cp "$disk" "$work/expected"
+    guest 0 --disk "$disk,model=$model,readonly" <<S
+cat /sys/block/$first/ro
+dd if=/dev/$first bs=64k | md5sum
+if echo x | dd of=/dev/$first conv=notrunc,fsync; then exit 5; fi
+S
+    in_out '^1$'
+    in_out "^$(md5sum <"$disk" | cut -d' ' -f1) "
+    same "$disk" "$work/expected"
+    ;;
+two)
+    noise 2M "$disk"
+    noise 3M "$work/other"
+    truncate -s 3M "$disk"
+    guest 0 --disk "$disk,model=$model" --disk "$work/other,model=$model,readonly" <<S
+dd if=/dev/$second of=/dev/$first bs=16k oflag=direct
+S
+    same "$disk" "$work/other"
+    ;;
+*) fail "no case $case" ;;
+esac
+echo "disks.$model.$case: passed"
