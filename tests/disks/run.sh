@@ -59,6 +59,16 @@ S
 in_out() { grep -qE -- "$1" "$work/out" || fail "the output lacks: $1"; }
 in_console() { grep -qE -- "$1" "$work/console" || fail "the console lacks: $1"; }
 same() { cmp "$1" "$2" || fail "$1 and $2 differ"; }
+# entry MODE NAME [FILE]: one entry of a cpio archive ("newc"), with the file's contents.
+entry() {
+    local size=0 length=$((${#2} + 1))
+    [ $# -lt 3 ] || size=$(stat -c %s "$3")
+    printf '070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%s\0' \
+        0 "$((8#$1))" 0 0 1 0 "$size" 0 0 0 0 "$length" 0 "$2"
+    head -c $(((4 - (110 + length) % 4) % 4)) /dev/zero
+    [ $# -lt 3 ] || cat "$3"
+    head -c $(((4 - size % 4) % 4)) /dev/zero
+}
 # noise SIZE FILE: bytes that do not repeat.
 noise() { head -c "$1" /dev/urandom >"$2"; }
 
@@ -153,6 +163,44 @@ two)
 dd if=/dev/$second of=/dev/$first bs=16k oflag=direct
 S
     same "$disk" "$work/other"
+    ;;
+reset)
+    # The machine starts anew with requests under way; its next life finds what the one before left.
+    truncate -s 16M "$disk"
+    {
+        cat <<'S'
+#!/bin/busybox sh
+PATH=/bin
+/bin/busybox --install /bin
+mount -t devtmpfs dev /dev
+S
+        for driver in "${drivers[@]}"; do echo "insmod /${driver##*/}.ko || poweroff -f"; done
+        cat <<S
+life=\$(dd if=/dev/$first bs=512 count=1 2>/dev/null | tr -d '\\0')
+life=\$((life + 1))
+echo "life \$life"
+echo \$life | dd of=/dev/$first conv=notrunc,fsync
+[ \$life -lt 4 ] || poweroff -f
+for i in 1 2 3 4; do dd if=/dev/zero of=/dev/$first bs=1M seek=\$((3 * i)) count=3 oflag=direct & done
+dd if=/dev/$first of=/dev/null bs=1M count=2
+reboot -f
+S
+    } >"$work/init"
+    {
+        entry 040755 bin
+        entry 040755 dev
+        entry 100755 bin/busybox "$busybox"
+        entry 100755 init "$work/init"
+        for driver in "${drivers[@]}"; do entry 100644 "${driver##*/}.ko" "$modules/drivers/$driver.ko"; done
+        entry 000000 'TRAILER!!!'
+    } >"$work/initrd"
+    status=0
+    timeout 280 "$gnomon" run --kernel "$kernel" --initrd "$work/initrd" --append 'console=ttyS0 quiet' \
+        --disk "$disk,model=$model" </dev/null >"$work/out" 2>"$work/err" || status=$?
+    [ "$status" -eq 0 ] || fail "exit status $status"
+    in_out 'life 1'
+    in_out 'life 4'
+    [ "$(head -c 2 "$disk")" = 4 ] || fail "the file lacks what was written last"
     ;;
 *) fail "no case $case" ;;
 esac
