@@ -13,12 +13,13 @@ build_packages=(
     build-essential g++ binutils cmake ninja-build pkg-config acpica-tools
     libzydis-dev libxbyak-dev libexpected-dev libfmt-dev libspdlog-dev libcli11-dev libtomlplusplus-dev
     nlohmann-json3-dev libbpf-dev libseccomp-dev libelf-dev liblzma-dev libzstd-dev zlib1g-dev liblz4-dev
-    liburing-dev libgtest-dev libgmock-dev
+    liburing-dev libnbd-dev libgtest-dev libgmock-dev
 )
 # Fetching and unpacking the guest's kernel and programs (scripts/fetch.sh).
 demo_packages=(apt dpkg ca-certificates)
-# strace is the oracle of the trace's own tests; the benchmark's driver and its tests are in Python.
-test_packages=("${demo_packages[@]}" strace python3)
+# strace is the oracle of the trace's own tests; the benchmark's driver and its tests are in Python; qcow2 images take
+# qemu-nbd (also where Gnomon runs: without it, it says so).
+test_packages=("${demo_packages[@]}" strace python3 qemu-utils)
 fuzz_packages=(clang)
 # What bench/run.sh compares with, and the guests' Debian. The benchmarks of the processor (bench/processor) are built
 # only where libbenchmark-dev is.

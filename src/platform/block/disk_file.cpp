@@ -281,4 +281,11 @@ Result<> make_raw_disk(DiskFile& file, bool direct, DiskReports& reports) {
     return {};
 }
 
+bool direct_possible(const DiskFile& file) {
+    const int fd = file.descriptor.get(), flags = ::fcntl(fd, F_GETFL);
+    if (::fcntl(fd, F_SETFL, flags | O_DIRECT) != 0) return false;
+    ::fcntl(fd, F_SETFL, flags);
+    return true;
+}
+
 } // namespace gnomon::platform

@@ -41,4 +41,7 @@ struct DiskFile {
 /// @param direct past the host's page cache, if any request of whole sectors can be served so.
 [[nodiscard]] Result<> make_raw_disk(DiskFile& file, bool direct, DiskReports& reports);
 
+/// Whether the file system takes O_DIRECT at all.
+[[nodiscard]] bool direct_possible(const DiskFile& file);
+
 } // namespace gnomon::platform

@@ -12,8 +12,11 @@
 namespace gnomon::platform {
 
 enum class DiskFormat : u8 {
-    automatic, ///< by the first bytes; formats that are not served here are refused
+    /// By the first bytes. Formats that are not served here are refused, and so are qcow2 images
+    /// that name other files.
+    automatic,
     raw,
+    qcow2, ///< with whatever files it names
 };
 
 /// How raw disks reach the host.
@@ -33,8 +36,9 @@ struct DiskOptions {
     DiskReport report{};
 };
 
-/// @param location a path. To be called before the process gives up files and system calls, and
-/// makes no thread that would escape that.
+/// @param location a path, or an nbd:// or nbd+unix:// URI. qcow2 images are served by a qemu-nbd
+/// that is started here and ends with the back end. To be called before the process gives up files
+/// and system calls, and makes no thread that would escape that.
 /// @return an error of one line that names the location and the way out.
 [[nodiscard]] Result<std::unique_ptr<BlockBackEnd>> open_disk(const std::string& location,
                                                               const DiskOptions& options);

@@ -128,7 +128,7 @@ void RequestSteps::next_transfer(HostStep::Kind kind) {
     if (m_request->operation == BlockOperation::write_zeroes) {
         list_zeroes(left);
     } else if (m_bounced) {
-        bounce(std::min({left, u64{bounce_bytes}, m_traits->max_step_bytes}));
+        bounce(std::min({left, u64{m_traits->bounce_bytes}, m_traits->max_step_bytes}));
     } else if (m_done == 0 && m_request->memory.size() <= max_segments &&
                left <= m_traits->max_step_bytes) {
         m_step.memory = m_request->memory.data();
@@ -141,7 +141,7 @@ void RequestSteps::next_transfer(HostStep::Kind kind) {
 
 void RequestSteps::make_buffer() {
     if (m_buffer != nullptr) return;
-    m_buffer.reset(static_cast<std::byte*>(std::aligned_alloc(page_size, bounce_bytes)));
+    m_buffer.reset(static_cast<std::byte*>(std::aligned_alloc(page_size, m_traits->bounce_bytes)));
     VERIFY(m_buffer != nullptr);
 }
 
@@ -175,7 +175,7 @@ void RequestSteps::list_zeroes(u64 size) {
     u64 listed = 0;
     if (m_traits->contiguous) {
         make_buffer();
-        listed = std::min({size, u64{bounce_bytes}, m_traits->max_step_bytes});
+        listed = std::min({size, u64{m_traits->bounce_bytes}, m_traits->max_step_bytes});
         std::memset(m_buffer.get(), 0, listed);
         m_list.push_back({m_buffer.get(), listed});
         size = listed;

@@ -31,9 +31,10 @@ struct HostTraits {
     unsigned memory_alignment = 1;
     bool contiguous = false;           ///< a step can have only one segment
     u64 max_step_bytes = u64{1} << 30; ///< of reads and writes; the kernel's limit is 2 GiB - 4 KiB
-    bool flush = true;                 ///< there is something to flush
-    bool stable_writes = true;         ///< `HostStep::stable` of writes is understood,
-    bool stable_zeroing = false;       ///< and of zero_range
+    std::size_t bounce_bytes = 128ULL * 1024; ///< most of a step in memory of our own
+    bool flush = true;                        ///< there is something to flush
+    bool stable_writes = true;                ///< `HostStep::stable` of writes is understood,
+    bool stable_zeroing = false;              ///< and of zero_range
     bool discard = true;
     std::atomic<Zeroing> zeroing = Zeroing::zero_range;
 };
@@ -58,8 +59,7 @@ struct HostStep {
 /// Threads: any one at a time.
 class RequestSteps {
 public:
-    static constexpr unsigned max_segments = 1024;             ///< the kernel's limit
-    static constexpr std::size_t bounce_bytes = 128ULL * 1024; ///< of requests in odd memory
+    static constexpr unsigned max_segments = 1024; ///< the kernel's limit
 
     /// Checks the request and finds its first step. Both stay valid until it has finished.
     void start(BlockRequest& request, HostTraits& traits);

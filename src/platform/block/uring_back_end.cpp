@@ -73,6 +73,12 @@ Result<std::unique_ptr<BlockBackEnd>> UringBackEnd::create(std::unique_ptr<DiskF
     return end;
 }
 
+bool UringBackEnd::available() {
+    Ring ring;
+    ring.open = ::io_uring_queue_init(1, &ring.ring, 0) == 0;
+    return ring.open;
+}
+
 UringBackEnd::~UringBackEnd() {
     m_waiting.clear();
     m_next_steps.clear();

@@ -27,6 +27,8 @@ public:
     /// are taken only by success.
     [[nodiscard]] static Result<std::unique_ptr<BlockBackEnd>>
     create(std::unique_ptr<DiskFile>& file, std::unique_ptr<DiskReports>& reports);
+    /// Whether the kernel lets this process have a ring.
+    [[nodiscard]] static bool available();
     ~UringBackEnd() override;
 
     [[nodiscard]] u64 size() const override { return m_file->traits.size; }
