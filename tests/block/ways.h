@@ -3,6 +3,7 @@
 #pragma once
 
 #include "block/disk.h"
+#include "support/dropping_back_end.h"
 #include "support/temporary_folder.h"
 
 #include <array>
@@ -16,10 +17,12 @@
 
 namespace gnomon::test {
 
-enum class Way : u8 { io_uring, io_uring_cached, threads, server, qcow2 };
+/// `dropping` is not a way of the program's own, but a layer for tests of durability.
+enum class Way : u8 { io_uring, io_uring_cached, threads, dropping, server, qcow2 };
 
 inline std::string name_of(Way way) {
-    constexpr std::array names{"io_uring", "io_uring_cached", "threads", "server", "qcow2"};
+    constexpr std::array names{"io_uring", "io_uring_cached", "threads",
+                               "dropping", "server",          "qcow2"};
     return names[static_cast<std::size_t>(way)];
 }
 
@@ -85,11 +88,14 @@ protected:
             break;
         case Way::threads: options.io = platform::HostIo::threads; break;
         case Way::server: return open_served(options);
+        case Way::dropping:
         case Way::qcow2: break;
         }
         auto disk = platform::open_disk(m_path, options);
         EXPECT_TRUE(disk) << disk.error().message;
-        return disk ? std::move(*disk) : nullptr;
+        if (!disk) return nullptr;
+        if (GetParam() == Way::dropping) return std::make_unique<DroppingBackEnd>(std::move(*disk));
+        return std::move(*disk);
     }
     std::unique_ptr<BlockBackEnd> open_served(const platform::DiskOptions& options) {
         const std::string socket = (m_folder.path() / "socket").string();
