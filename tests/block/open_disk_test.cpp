@@ -5,15 +5,20 @@
 #include "block/ways.h"
 
 #include <array>
+#include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <cstring>
 #include <fcntl.h>
 #include <filesystem>
 #include <gmock/gmock.h>
-#include <sys/file.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -176,6 +181,44 @@ TEST_F(OpenDisk, aWriterInAnotherProcessIsSeenAndGoneWithIt) {
     EXPECT_EQ(complaint(path), "") << "at once, whatever of the ring is still there";
     for (const int fd : {up[0], up[1], down[0], down[1]})
         ::close(fd);
+}
+
+/// From now on this process's io_uring_setup fails, as in containers and hardened systems.
+bool forbid_io_uring(unsigned error) {
+    std::array<sock_filter, 4> program{
+        sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+        sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+        sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+    sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
+    return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+TEST_F(OpenDisk, threadsWhereIoUringIsForbidden) {
+    const std::string path = image("", 8192);
+    for (const int error : {EPERM, ENOSYS}) {
+        const pid_t child = ::fork();
+        if (child == 0) {
+            DiskOptions rings;
+            rings.io = HostIo::io_uring;
+            if (!forbid_io_uring(static_cast<unsigned>(error))) ::_exit(1);
+            const auto none = open_disk(path, rings);
+            if (none || none.error().message.find(std::strerror(error)) == std::string::npos)
+                ::_exit(2);
+            auto disk = open_disk(path, {});
+            if (!disk) ::_exit(3);
+            AlignedMemory memory(4096);
+            ::_exit(perform(**disk, BlockOperation::write, 0, memory.all()) == BlockStatus::ok &&
+                            perform(**disk, BlockOperation::flush) == BlockStatus::ok
+                        ? 0
+                        : 4);
+        }
+        int status = 0;
+        ::waitpid(child, &status, 0);
+        EXPECT_TRUE(WIFEXITED(status));
+        EXPECT_EQ(WEXITSTATUS(status), 0);
+    }
 }
 
 TEST_F(OpenDisk, qemuAndWeExcludeEachOther) {
