@@ -4,6 +4,7 @@
 #include "block/ways.h"
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
@@ -12,6 +13,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <thread>
 
 namespace gnomon::platform {
 namespace {
@@ -169,6 +171,22 @@ TEST_P(Qcow2Disk, itsServerGoesWithIt) {
     EXPECT_EQ(perform(*disk, BlockOperation::read, 0, in.all()), BlockStatus::ok);
     EXPECT_TRUE(std::ranges::equal(memory.all(), in.all()));
     EXPECT_TRUE(m_lines.empty());
+}
+
+TEST_P(Qcow2Disk, itsServerGoesWithAProcessThatIsKilled) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        const auto disk = open_disk(m_path, {});
+        if (!disk || !served(m_path)) ::_exit(1);
+        ::raise(SIGKILL);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    EXPECT_TRUE(WIFSIGNALED(status));
+    for (unsigned i = 0; i < 3000 && served(m_path); ++i)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    EXPECT_FALSE(served(m_path));
+    EXPECT_NE(open(), nullptr) << "and its lock with it";
 }
 
 TEST_P(Qcow2Disk, aBrokenImageIsRefusedInItsServersWords) {
