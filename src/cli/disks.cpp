@@ -2,6 +2,7 @@
 #include "cli/disks.h"
 
 #include <algorithm>
+#include <set>
 #include <spdlog/spdlog.h>
 
 namespace gnomon::cli {
@@ -34,10 +35,18 @@ Result<> apply(DiskSettings& disk, const std::string& option, std::string_view w
     const std::optional<std::string> value =
         equals == std::string::npos ? std::nullopt : std::optional(option.substr(equals + 1));
     if (name == "model" && value) {
-        if (*value != "virtio")
-            return usage_error("{} {}: there is no model '{}'; the models are virtio", where,
-                               disk.location, *value);
-        disk.model = monitor::DiskModel::virtio;
+        if (*value == "virtio")
+            disk.model = monitor::DiskModel::virtio;
+        else if (*value == "nvme")
+            disk.model = monitor::DiskModel::nvme;
+        else
+            return usage_error("{} {}: there is no model '{}'; the models are virtio and nvme",
+                               where, disk.location, *value);
+    } else if (name == "profile" && value) {
+        disk.profile = platform::disk_profile_named(*value);
+        if (!disk.profile)
+            return usage_error("{} {}: there is no profile '{}'; the profiles are {}", where,
+                               disk.location, *value, platform::disk_profile_names());
     } else if (name == "format" && value) {
         if (*value != "raw" && *value != "auto")
             return usage_error("{} {}: there is no format '{}'; the formats are raw and auto",
@@ -53,9 +62,10 @@ Result<> apply(DiskSettings& disk, const std::string& option, std::string_view w
                                where, disk.location, *value, longest_serial);
         disk.serial = *value;
     } else {
-        return usage_error("{} {}: there is no option '{}'; there are model=MODEL, format=FORMAT, "
-                           "readonly and serial=TEXT, and ',,' is a comma in the file's name",
-                           where, disk.location, option);
+        return usage_error(
+            "{} {}: there is no option '{}'; there are model=MODEL, format=FORMAT, "
+            "readonly, serial=TEXT and profile=PROFILE, and ',,' is a comma in the file's name",
+            where, disk.location, option);
     }
     return {};
 }
@@ -69,11 +79,18 @@ Result<DiskSettings> parse_disk(std::string_view text, std::string_view where) {
     while (!text.empty())
         if (auto applied = apply(disk, take_part(text), where); !applied)
             return tl::unexpected(applied.error());
+    if (disk.model == monitor::DiskModel::virtio &&
+        disk.profile.value_or(platform::DiskProfile::none) != platform::DiskProfile::none)
+        return usage_error(
+            "{} {}: a virtio disk has no physical counterpart; leave profile={} out, "
+            "or use model=nvme",
+            where, disk.location, platform::name_of(*disk.profile));
     return disk;
 }
 
 Result<std::vector<monitor::Disk>> open_disks(const std::vector<DiskSettings>& disks) {
     std::vector<monitor::Disk> opened;
+    std::set<std::string> serials;
     for (const DiskSettings& disk : disks) {
         platform::DiskOptions options;
         options.read_only = disk.read_only;
@@ -81,9 +98,16 @@ Result<std::vector<monitor::Disk>> open_disks(const std::vector<DiskSettings>& d
         options.report = [](const std::string& line) { spdlog::warn("{}", line); };
         auto back_end = platform::open_disk(disk.location, options);
         if (!back_end) return tl::unexpected(back_end.error());
-        opened.push_back({disk.model, std::move(*back_end),
-                          disk.serial.value_or(fmt::format("gnomon-{}", opened.size())),
-                          disk.read_only});
+        const std::string serial = disk.serial.value_or(fmt::format("gnomon-{}", opened.size()));
+        // Systems tell NVMe subsystems apart by it, and refuse the second of two that are alike.
+        if (!serials.insert(serial).second)
+            return usage_error("--disk {}: serial={} is another disk's; give it one of its own",
+                               disk.location, serial);
+        const platform::DiskProfile own = disk.model == monitor::DiskModel::nvme
+                                              ? platform::DiskProfile::nvme_ssd
+                                              : platform::DiskProfile::none;
+        opened.push_back(
+            {disk.model, std::move(*back_end), serial, disk.read_only, disk.profile.value_or(own)});
     }
     return opened;
 }

@@ -2,6 +2,7 @@
 #include "monitor/disks.h"
 
 #include "base/verify.h"
+#include "platform/nvme/function.h"
 #include "platform/virtio/block.h"
 
 namespace gnomon::monitor {
@@ -9,7 +10,8 @@ namespace gnomon::monitor {
 Result<std::unique_ptr<Disks>> Disks::create(std::span<const Disk> disks, platform::Board& board,
                                              GuestMemory& memory,
                                              platform::CompletionScheduler& completions,
-                                             platform::DmaListener& listener) {
+                                             platform::DmaListener& listener,
+                                             const platform::Clock& clock) {
     if (disks.size() > max_disks)
         return usage_error("{} disks: a machine has room for {}", disks.size(), max_disks);
     std::unique_ptr<Disks> made(new Disks);
@@ -27,6 +29,16 @@ Result<std::unique_ptr<Disks>> Disks::create(std::span<const Disk> disks, platfo
                                              .read_only = disk.read_only},
                 memory, &listener);
             break;
+        case DiskModel::nvme: {
+            platform::nvme::Options options;
+            options.serial = disk.serial;
+            options.read_only = disk.read_only;
+            controller = std::make_unique<platform::nvme::Function>(
+                std::move(slot), fmt::format("nvme{}", n), *disk.back_end, completions,
+                platform::make_delay_model(disk.profile, disk.back_end->size(), clock), clock,
+                std::move(options), memory, &listener);
+            break;
+        }
         }
         if (auto placed = board.pci().insert(controller->address(), *controller); !placed)
             return tl::unexpected(placed.error());

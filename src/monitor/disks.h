@@ -24,7 +24,8 @@ public:
     /// board is not to be used by the guest while that is destroyed.
     [[nodiscard]] static Result<std::unique_ptr<Disks>>
     create(std::span<const Disk> disks, platform::Board& board, GuestMemory& memory,
-           platform::CompletionScheduler& completions, platform::DmaListener& listener);
+           platform::CompletionScheduler& completions, platform::DmaListener& listener,
+           const platform::Clock& clock);
     Disks(const Disks&) = delete;
     Disks& operator=(const Disks&) = delete;
     /// Waits until the host has let go of the guest's memory.

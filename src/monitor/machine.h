@@ -7,6 +7,7 @@
 #include "base/result.h"
 #include "base/statistics.h"
 #include "platform/block/block_back_end.h"
+#include "platform/block/disk_profile.h"
 #include "processor/code_map.h"
 
 #include <array>
@@ -35,13 +36,15 @@ public:
 class SystemCallObserver; // monitor/interposer.h
 
 /// What a disk looks like to the guest.
-enum class DiskModel : u8 { virtio };
+enum class DiskModel : u8 { virtio, nvme };
 
 struct Disk {
     DiskModel model = DiskModel::virtio;
     std::unique_ptr<platform::BlockBackEnd> back_end; ///< not null
     std::string serial;                               ///< at most 20 characters
     bool read_only = false;                           ///< even if the back end may be written
+    /// The physical disk whose timing it has. virtio has none.
+    platform::DiskProfile profile = platform::DiskProfile::none;
 };
 
 struct MachineOptions {

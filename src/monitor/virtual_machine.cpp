@@ -117,7 +117,7 @@ Result<> VirtualMachine::build(Parts parts) {
         m_device_writes.emplace(*m_shadow, *m_processor);
         m_completions = create_completion_scheduler();
         auto disks = Disks::create(m_resources.options.disks, *m_board, *m_memory, *m_completions,
-                                   *m_device_writes);
+                                   *m_device_writes, m_resources.clock);
         if (!disks) return tl::unexpected(disks.error());
         m_disks = std::move(*disks);
         disk_descriptors = m_disks->poll_descriptors();
