@@ -48,10 +48,16 @@ Result<> apply(DiskSettings& disk, const std::string& option, std::string_view w
             return usage_error("{} {}: there is no profile '{}'; the profiles are {}", where,
                                disk.location, *value, platform::disk_profile_names());
     } else if (name == "format" && value) {
-        if (*value != "raw" && *value != "auto")
-            return usage_error("{} {}: there is no format '{}'; the formats are raw and auto",
-                               where, disk.location, *value);
-        disk.format = *value == "raw" ? platform::DiskFormat::raw : platform::DiskFormat::automatic;
+        if (*value == "raw")
+            disk.format = platform::DiskFormat::raw;
+        else if (*value == "qcow2")
+            disk.format = platform::DiskFormat::qcow2;
+        else if (*value == "auto")
+            disk.format = platform::DiskFormat::automatic;
+        else
+            return usage_error(
+                "{} {}: there is no format '{}'; the formats are raw, qcow2 and auto", where,
+                disk.location, *value);
     } else if (name == "readonly" && !value) {
         disk.read_only = true;
     } else if (name == "serial" && value) {

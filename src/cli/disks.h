@@ -23,8 +23,8 @@ struct DiskSettings {
     friend bool operator==(const DiskSettings&, const DiskSettings&) = default;
 };
 
-/// FILE[,model=MODEL][,format=raw|auto][,readonly][,serial=TEXT][,profile=PROFILE]. A comma in the
-/// file's name is doubled.
+/// FILE[,model=MODEL][,format=raw|qcow2|auto][,readonly][,serial=TEXT][,profile=PROFILE]. A comma
+/// in the file's name is doubled.
 /// @param where the option, or the place in a file, for complaints.
 [[nodiscard]] Result<DiskSettings> parse_disk(std::string_view text, std::string_view where);
 

@@ -4,6 +4,7 @@
 #include "cli/memory_size.h"
 #include "guest/boot/host_file.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -62,7 +63,11 @@ Result<monitor::RunOutcome> run_machine(const Factories& factories, monitor::Mac
     options.measure_time = reports.statistics.wanted();
     options.code_map = reports.perf_map.get();
     const u64 memory = options.memory;
-    const sandbox::SystemCallNeeds needs{.disks = !options.disks.empty()};
+    const sandbox::SystemCallNeeds needs{
+        .disks = !options.disks.empty(),
+        .disk_servers =
+            std::any_of(options.disks.begin(), options.disks.end(),
+                        [](const monitor::Disk& disk) { return disk.back_end->is_served(); })};
     auto machine = factories.machine(std::move(options));
     if (!machine) return tl::unexpected(machine.error());
     // Its threads run, its files are read, and the guest has not run an instruction yet.

@@ -43,7 +43,8 @@ struct FileRestriction {
 
 /// What a machine needs beyond what every machine does.
 struct SystemCallNeeds {
-    bool disks = false; ///< input and output with the disks' files, which are open
+    bool disks = false;        ///< input and output with the disks' files, which are open
+    bool disk_servers = false; ///< messages to and from servers of disks, whose sockets are open
 };
 
 /// Takes from all threads of the process every system call but those that a running machine needs

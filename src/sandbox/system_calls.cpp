@@ -104,6 +104,13 @@ void add_memory_rules(Rules& rules) {
     rules.allow(SCMP_SYS(mremap), std::array{equals(3, MREMAP_MAYMOVE)});
 }
 
+/// What libnbd says and hears, on sockets that are connected.
+void add_server_rules(Rules& rules) {
+    rules.allow(SCMP_SYS(recvfrom), std::array{equals(4, 0)});
+    for (const u64 flags : {u64{MSG_NOSIGNAL}, u64{MSG_NOSIGNAL | MSG_MORE}})
+        rules.allow(SCMP_SYS(sendto), std::array{equals(3, flags), equals(4, 0)});
+}
+
 void add_process_rules(Rules& rules) {
     // Flags of clone3 lie in memory, where no filter can look: glibc falls back to clone.
     rules.refuse(SCMP_SYS(clone3), ENOSYS);
@@ -186,6 +193,7 @@ Result<> restrict_system_calls(void (*last_words)(), const SystemCallNeeds& need
     if (needs.disks)
         for (const int call : disk_calls)
             rules.allow(call);
+    if (needs.disk_servers) add_server_rules(rules);
     add_memory_rules(rules);
     add_process_rules(rules);
     add_descriptor_rules(rules);

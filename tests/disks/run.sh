@@ -13,7 +13,11 @@ case $model in
 virtio)
     drivers=(virtio/virtio_ring virtio/virtio virtio/virtio_pci_modern_dev virtio/virtio_pci_legacy_dev
         virtio/virtio_pci block/virtio_blk)
-    first=vda second=vdb
+    first=vda second=vdb serial=/sys/block/vda/serial
+    ;;
+nvme) # in the kernel itself
+    drivers=()
+    first=nvme0n1 second=nvme1n1 serial=/sys/block/nvme0n1/device/serial
     ;;
 *)
     echo "no model $model"
@@ -77,7 +81,7 @@ pattern)
     noise 8M "$disk"
     cp "$disk" "$work/expected"
     guest 0 --disk "$disk,model=$model,serial=S1234567" <<S
-cat /sys/block/$first/serial; echo
+cat $serial; echo
 cat /sys/block/$first/size
 dd if=/dev/$first bs=1M iflag=direct | md5sum
 # Through the cache and past it, across and within its pages.
@@ -89,7 +93,7 @@ S
     seq 100000 199999 | dd of="$work/expected" bs=4k seek=256 iflag=fullblock conv=notrunc status=none
     dd if="$work/expected" of="$work/expected" bs=512 count=3 skip=5 seek=9001 conv=notrunc status=none
     same "$disk" "$work/expected"
-    in_out '^S1234567$'
+    in_out '^S1234567 *$'
     in_out '^16384$'
     in_out "^$(md5sum <"$disk" | cut -d' ' -f1) "
     ;;
@@ -201,6 +205,22 @@ S
     in_out 'life 1'
     in_out 'life 4'
     [ "$(head -c 2 "$disk")" = 4 ] || fail "the file lacks what was written last"
+    ;;
+qcow2)
+    if ! command -v qemu-img >/dev/null || ! command -v qemu-nbd >/dev/null; then
+        echo "no qemu-img or qemu-nbd: install qemu-utils"
+        exit 77
+    fi
+    noise 4M "$work/raw"
+    qemu-img convert -f raw -O qcow2 "$work/raw" "$disk"
+    guest 0 --disk "$disk,model=$model,format=qcow2" <<S
+dd if=/dev/$first bs=64k | md5sum
+seq 1 50000 | dd of=/dev/$first bs=4k conv=notrunc,fsync
+S
+    in_out "^$(md5sum <"$work/raw" | cut -d' ' -f1) "
+    seq 1 50000 | dd of="$work/raw" bs=4k conv=notrunc status=none
+    qemu-img convert -f qcow2 -O raw "$disk" "$work/read"
+    same "$work/read" "$work/raw"
     ;;
 *) fail "no case $case" ;;
 esac

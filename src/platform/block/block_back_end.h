@@ -54,6 +54,8 @@ public:
 
     [[nodiscard]] virtual u64 size() const = 0; ///< in bytes, a multiple of 512
     [[nodiscard]] virtual bool read_only() const = 0;
+    /// Whether its contents are a server's, behind a socket that is open.
+    [[nodiscard]] virtual bool is_served() const { return false; }
     virtual void submit(BlockRequest& request) = 0;
     /// Hands what was submitted since to the host, where that is done in batches: at the end of a
     /// doorbell's work.

@@ -38,6 +38,7 @@ public:
 
     [[nodiscard]] u64 size() const override { return m_traits.size; }
     [[nodiscard]] bool read_only() const override { return m_traits.read_only; }
+    [[nodiscard]] bool is_served() const override { return true; }
     void submit(BlockRequest& request) override;
     void commit() override;
     unsigned reap() override;
