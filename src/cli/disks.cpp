@@ -42,11 +42,6 @@ Result<> apply(DiskSettings& disk, const std::string& option, std::string_view w
         else
             return usage_error("{} {}: there is no model '{}'; the models are virtio and nvme",
                                where, disk.location, *value);
-    } else if (name == "profile" && value) {
-        disk.profile = platform::disk_profile_named(*value);
-        if (!disk.profile)
-            return usage_error("{} {}: there is no profile '{}'; the profiles are {}", where,
-                               disk.location, *value, platform::disk_profile_names());
     } else if (name == "format" && value) {
         if (*value == "raw")
             disk.format = platform::DiskFormat::raw;
@@ -68,10 +63,9 @@ Result<> apply(DiskSettings& disk, const std::string& option, std::string_view w
                                where, disk.location, *value, longest_serial);
         disk.serial = *value;
     } else {
-        return usage_error(
-            "{} {}: there is no option '{}'; there are model=MODEL, format=FORMAT, "
-            "readonly, serial=TEXT and profile=PROFILE, and ',,' is a comma in the file's name",
-            where, disk.location, option);
+        return usage_error("{} {}: there is no option '{}'; there are model=MODEL, format=FORMAT, "
+                           "readonly and serial=TEXT, and ',,' is a comma in the file's name",
+                           where, disk.location, option);
     }
     return {};
 }
@@ -85,12 +79,6 @@ Result<DiskSettings> parse_disk(std::string_view text, std::string_view where) {
     while (!text.empty())
         if (auto applied = apply(disk, take_part(text), where); !applied)
             return tl::unexpected(applied.error());
-    if (disk.model == monitor::DiskModel::virtio &&
-        disk.profile.value_or(platform::DiskProfile::none) != platform::DiskProfile::none)
-        return usage_error(
-            "{} {}: a virtio disk has no physical counterpart; leave profile={} out, "
-            "or use model=nvme",
-            where, disk.location, platform::name_of(*disk.profile));
     return disk;
 }
 
@@ -112,8 +100,7 @@ Result<std::vector<monitor::Disk>> open_disks(const std::vector<DiskSettings>& d
         const platform::DiskProfile own = disk.model == monitor::DiskModel::nvme
                                               ? platform::DiskProfile::nvme_ssd
                                               : platform::DiskProfile::none;
-        opened.push_back(
-            {disk.model, std::move(*back_end), serial, disk.read_only, disk.profile.value_or(own)});
+        opened.push_back({disk.model, std::move(*back_end), serial, disk.read_only, own});
     }
     return opened;
 }
