@@ -4,16 +4,11 @@
 // minima over the benchmark's repetitions, and `ratio`.
 //
 //   gnomon_bench_processor [--benchmark_filter=REGEX] [--benchmark_min_time=SECONDS]
-//
-// GNOMON_DUMP_CODE=FILE keeps the guest's translated code of the last loop, for a look at it:
-//   objdump -D -b binary -mi386:x86-64 FILE
 #include "loops.h"
 #include "support/guest.h"
 
 #include <algorithm>
 #include <benchmark/benchmark.h>
-#include <cstdlib>
-#include <fstream>
 #include <limits>
 #include <x86intrin.h>
 
@@ -100,12 +95,6 @@ void run_loop(benchmark::State& state, const Loop& loop) {
     state.counters["guest"] = a_turn(best_guest);
     state.counters["native"] = a_turn(best_native);
     state.counters["ratio"] = a_turn(best_guest) / a_turn(best_native);
-    if (const char* file = std::getenv("GNOMON_DUMP_CODE")) {
-        const std::span<const u8> code = guest.cpu().translated_code();
-        std::ofstream(file, std::ios::binary)
-            .write(reinterpret_cast<const char*>(code.data()),
-                   static_cast<std::streamsize>(code.size()));
-    }
 }
 
 } // namespace

@@ -16,7 +16,8 @@ namespace {
 /// The options as text: CLI11 finds them, and the functions below check them, so that every
 /// complaint is one line in our own words.
 struct RawMachineOptions {
-    std::string kernel, initrd, append, memory, stats, log_level, check_shadow, perf_map, config;
+    std::string kernel, initrd, append, memory, stats, log_level, check_shadow, linear_views,
+        perf_map, config;
     std::vector<std::string> disks;
     bool no_reboot = false, no_seccomp = false;
 };
@@ -40,6 +41,7 @@ void add_machine_options(CLI::App& app, RawMachineOptions& raw) {
     app.add_flag("--no-reboot", raw.no_reboot);
     app.add_flag("--no-seccomp", raw.no_seccomp);
     app.add_option("--check-shadow", raw.check_shadow)->take_last();
+    app.add_option("--linear-views", raw.linear_views)->take_last();
     app.add_option("--perf-map", raw.perf_map)->take_last();
     app.add_option("--config", raw.config)->take_last();
 }
@@ -84,6 +86,11 @@ Result<MachineSettings> machine_settings(const CLI::App& app, const RawMachineOp
         const auto interval = parse_count(raw.check_shadow, "--check-shadow");
         if (!interval) return tl::unexpected(interval.error());
         settings.check_shadow = *interval;
+    }
+    if (given("--linear-views")) {
+        const auto views = parse_linear_views(raw.linear_views, "--linear-views");
+        if (!views) return tl::unexpected(views.error());
+        settings.linear_views = *views;
     }
     if (given("--perf-map")) {
         if (raw.perf_map.empty()) return usage_error("--perf-map: a file's name is needed");

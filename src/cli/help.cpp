@@ -20,6 +20,8 @@ Machine options:
                       calls that no machine needs
   --check-shadow N    for developers: compare the shadow tables with a strict walk of the guest's own
                       at every Nth coherency point (CR3 load, INVLPG ...); a difference ends the run
+  --linear-views WHO  for developers: whose user code reaches memory by the host's MMU: none, busy
+                      (default: address spaces that keep the processor busy) or all
   --stats[=json]      at the end, what the machine did and what the time went into, on stderr
   --perf-map FILE     for developers: write where translated code lies, for scripts/perf-guest.sh
   --log-level LEVEL   trace, debug, info, warn (default), error, critical or off; on stderr

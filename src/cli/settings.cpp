@@ -20,7 +20,15 @@ void MachineSettings::complete_from(const MachineSettings& weaker) {
     complete(no_reboot, weaker.no_reboot);
     complete(no_seccomp, weaker.no_seccomp);
     complete(check_shadow, weaker.check_shadow);
+    complete(linear_views, weaker.linear_views);
     complete(perf_map, weaker.perf_map);
+}
+
+Result<processor::LinearViews> parse_linear_views(std::string_view text, std::string_view where) {
+    if (text == "none") return processor::LinearViews::none;
+    if (text == "busy") return processor::LinearViews::busy;
+    if (text == "all") return processor::LinearViews::all;
+    return usage_error("{} {}: use none, busy or all", where, text);
 }
 
 bool is_log_level(const std::string& name) {

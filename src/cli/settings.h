@@ -25,8 +25,9 @@ struct MachineSettings {
     std::optional<StatisticsFormat> stats;
     std::optional<std::string> log_level; ///< one of `log_levels`
     std::optional<bool> no_reboot;
-    std::optional<bool> no_seccomp;      ///< run without the system-call filter
-    std::optional<u64> check_shadow;     ///< every n-th coherency point, 0: never
+    std::optional<bool> no_seccomp;  ///< run without the system-call filter
+    std::optional<u64> check_shadow; ///< every n-th coherency point, 0: never
+    std::optional<processor::LinearViews> linear_views;
     std::optional<std::string> perf_map; ///< a file for the places of translated code
 
     /// Takes from `weaker` what is not said here: the command line wins over the file.
@@ -38,6 +39,9 @@ inline constexpr u64 default_memory = u64{512} << 20;
 /// Names of the log levels, in spdlog's order.
 inline constexpr const char* log_levels[] = {"trace", "debug",    "info", "warn",
                                              "error", "critical", "off"};
+/// "none", "busy" or "all". @param where it was given, for the message.
+[[nodiscard]] Result<processor::LinearViews> parse_linear_views(std::string_view text,
+                                                                std::string_view where);
 [[nodiscard]] bool is_log_level(const std::string& name);
 
 /// What `trace` has beyond the machine options.

@@ -9,6 +9,7 @@
 #include "platform/block/block_back_end.h"
 #include "platform/block/disk_profile.h"
 #include "processor/code_map.h"
+#include "processor/processor.h"
 
 #include <array>
 #include <cstddef>
@@ -54,6 +55,7 @@ struct MachineOptions {
     u64 memory = u64{512} << 20;   ///< bytes
     u64 check_shadow =
         0; ///< compare the shadow with a strict walk at every n-th coherency point; 0: never
+    processor::LinearViews linear_views = processor::LinearViews::busy;
     bool no_reboot = false;                  ///< a reset ends the run instead of starting again
     bool measure_time = false;               ///< for `statistics`: counts alone cost nothing
     std::vector<Disk> disks;                 ///< in the order in which the guest finds them

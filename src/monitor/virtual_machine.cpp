@@ -41,7 +41,7 @@ Segment flat_segment(u16 selector, u32 rights) {
 } // namespace
 
 Result<std::unique_ptr<VirtualMachine>> VirtualMachine::create(MachineResources& resources) {
-    auto processor = processor::create_software_processor();
+    auto processor = processor::create_software_processor(resources.options.linear_views);
     if (!processor) return tl::unexpected(processor.error());
     auto vm = create_empty(resources, {std::move(*processor), {.tlb_keyed_by_root = true}});
     if (!vm) return vm;
@@ -329,7 +329,11 @@ std::optional<RunEnd> VirtualMachine::handle(const Exit& exit) {
     case ExitReason::io: handle_io(exit); break;
     case ExitReason::msr_read:
     case ExitReason::msr_write: handle_msr(exit); break;
-    case ExitReason::control_register: handle_control_register(exit); break;
+    case ExitReason::control_register:
+        // Legal in compatibility mode, but it ends IA-32e mode, and there is no other.
+        if (exit.index == 0 && (exit.value & processor::cr0::pg) == 0) return RunEnd::triple_fault;
+        handle_control_register(exit);
+        break;
     case ExitReason::invlpg:
     case ExitReason::invpcid:
         m_shadow->flush();

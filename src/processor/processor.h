@@ -68,7 +68,13 @@ public:
     virtual void invalidate_code(Gpa gpa, u64 size) = 0;
 };
 
+/// Whose user code reaches its pages by the host's MMU (soft/linear_view.h): nobody's, that of
+/// address spaces which keep the processor busy, or everyone's. It needs BMI2 and
+/// ControlBlock::ram_file; the guest cannot tell.
+enum class LinearViews : u8 { none, busy, all };
+
 /// The implementation by re-emission, which every x86-64 Linux host can run.
-[[nodiscard]] Result<std::unique_ptr<Processor>> create_software_processor();
+[[nodiscard]] Result<std::unique_ptr<Processor>>
+create_software_processor(LinearViews views = LinearViews::busy);
 
 } // namespace gnomon::processor

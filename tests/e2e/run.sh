@@ -220,6 +220,9 @@ mitigations)
 check_shadow)
     trace 0 -e trace=none --check-shadow 300 -- sh -c 'for i in 1 2 3 4 5; do ls -lR /bin >/dev/null; done' </dev/null
     ;;
+check_views) # as check_shadow, with linear views for all
+    trace 0 -e trace=none --linear-views all --check-shadow 300 -- sh -c 'for i in 1 2 3 4 5; do ls -lR /bin >/dev/null; done' </dev/null
+    ;;
 memory_stress | memory_stress_long)
     # fork, exec, mmap, mremap, mprotect and huge pages, while the strict walker looks on. GNOMON_SEED, GNOMON_CASES (rounds).
     [ -x "${GNOMON_PROGRAMS:-}/memory_stress" ] || fail "GNOMON_PROGRAMS names the folder of memory_stress"

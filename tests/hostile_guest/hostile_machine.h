@@ -20,6 +20,7 @@ struct MachineChoices {
     std::size_t code_cache_bytes = std::size_t{4} << 20;
     monitor::ShadowOptions shadow;
     bool count_instructions = false;
+    processor::LinearViews views = processor::LinearViews::busy;
 
     /// The usual ones, or some that are tight.
     [[nodiscard]] static MachineChoices of(Random& random);

@@ -194,8 +194,8 @@ Result<std::unique_ptr<Comparison>> Comparison::create(const Variant& variant, u
     processor::soft::FeatureSet withheld;
     if (variant.without_bmi2) withheld.add(processor::soft::Feature::bmi2);
     if (variant.without_loop) withheld.add(processor::soft::Feature::quick_loop);
-    using processor::soft::Views;
-    auto guest = GuestCpu::create(withheld, variant.viewed ? Views::all : Views::none);
+    using processor::LinearViews;
+    auto guest = GuestCpu::create(withheld, variant.viewed ? LinearViews::all : LinearViews::none);
     if (!guest) return tl::unexpected(guest.error());
     c->m_guest = std::move(*guest);
     auto native = NativeCpu::create();

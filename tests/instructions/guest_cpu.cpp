@@ -74,7 +74,7 @@ constexpr u64 flat_descriptor(u32 rights) {
 } // namespace
 
 Result<std::unique_ptr<GuestCpu>> GuestCpu::create(processor::soft::FeatureSet withheld,
-                                                   processor::soft::Views views) {
+                                                   processor::LinearViews views) {
     std::unique_ptr<GuestCpu> g(new GuestCpu);
     auto memory = GuestMemory::create(memory_size);
     if (!memory) return tl::unexpected(memory.error());

@@ -16,7 +16,7 @@ class GuestCpu {
 public:
     /// @param withheld features that the processor does without.
     [[nodiscard]] static Result<std::unique_ptr<GuestCpu>>
-    create(processor::soft::FeatureSet withheld, processor::soft::Views views);
+    create(processor::soft::FeatureSet withheld, processor::LinearViews views);
 
     [[nodiscard]] std::span<u8> data();
     /// The data area is about to be, or was, changed from outside in [address, address + size).

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The processor's contract: kicks, windows, injected events and halting.
+#include "processor/soft/extended_state.h"
 #include "support/guest.h"
 
 #include <gtest/gtest.h>
@@ -475,6 +476,26 @@ TEST(ProcessorEvents, SingleStepTrapsAfterEachInstruction) {
     EXPECT_EQ(stop.rip, place::user_code + 2);
     EXPECT_EQ(g.gpr(processor::rax), 1U);
     EXPECT_NE(g.state().dr[6] & 0x4000, 0U);
+}
+
+/// Every bit of MXCSR that the host has, AMD's misaligned-exception mask among them.
+TEST(ProcessorState, MxcsrOutlivesExits) {
+    const u32 wanted = processor::soft::mxcsr_mask() & ~u32{0x3f}; // no flag of an exception
+    Guest g;
+    g.assemble(place::kernel_code, [wanted](Code& c) {
+        c.mov(rdi, place::data);
+        c.mov(dword[rdi], wanted);
+        c.ldmxcsr(ptr[rdi]);
+        c.hlt();
+        c.stmxcsr(ptr[rdi]);
+        c.mov(eax, ptr[rdi]);
+        c.hlt();
+    });
+    Stop stop = g.run();
+    ASSERT_TRUE(stop.halted()) << stop.text();
+    stop = g.run();
+    ASSERT_TRUE(stop.halted()) << stop.text();
+    EXPECT_EQ(static_cast<u32>(g.state().gpr[0]), wanted);
 }
 
 } // namespace

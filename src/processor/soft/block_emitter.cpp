@@ -102,7 +102,6 @@ void BlockEmitter::emit_count() {
 
 bool BlockEmitter::emit(const DecodedInstruction& d, bool flags_live) {
     const Instruction& i = d.compact;
-    m_marks.push_back({m.here(), i.page_offset});
     m_flags_live = flags_live;
     const i64 next = i64{i.page_offset} + i.length;
     if (refused_by_mode(d)) {
@@ -421,6 +420,8 @@ void BlockEmitter::begin_instruction(const Instruction& i, const AccessPlan& pla
     m_flags_live = flags_live;
     m_wanted_soon = wanted_soon;
     m_high_before = std::exchange(m_high, ScratchGuests{});
+    // A group's look-up belongs to the instruction too: by way of the view it may fault.
+    m_marks.push_back({m.here(), i.page_offset});
     for (unsigned g = 0; g < plan.groups.size(); ++g)
         if (plan.groups[g].probe == n) begin_group(i, plan.groups[g], g);
     m_memory_access = plan.memory[n];

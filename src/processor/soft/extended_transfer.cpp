@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file Where x87, SSE and AVX state lives: in the registers and Cpu::vector_spill while `enter`
 /// is under way, in the control block outside it and for `extended` helpers.
+#include "processor/soft/extended_state.h"
 #include "processor/soft/soft_processor.h"
 
 #include <cstring>
@@ -28,7 +29,7 @@ void import_extended_state(Cpu& cpu) {
     alignas(64) u8 legacy[512];
     std::memcpy(legacy, e.legacy, sizeof legacy);
     std::memcpy(&cpu.guest_mxcsr, e.legacy + ExtendedState::mxcsr, 4);
-    cpu.guest_mxcsr &= 0xffff;
+    cpu.guest_mxcsr &= mxcsr_mask(); // the monitor may have put anything there
     if (cpu.guest_mxcsr == 0 && e.header[0] == 0)
         cpu.guest_mxcsr = 0x1f80; // never written: reset value
     std::memcpy(legacy + ExtendedState::mxcsr, &cpu.host_mxcsr, 4);

@@ -67,7 +67,7 @@ Result<std::unique_ptr<SoftProcessor>> SoftProcessor::create(const SoftProcessor
     p->m_contexts = std::move(*contexts);
     p->m_cpu = &p->m_contexts->cpu();
     p->m_views.emplace(*p->m_contexts, *p->m_cache,
-                       p->m_features.has(Feature::bmi2) ? options.views : Views::none);
+                       p->m_features.has(Feature::bmi2) ? options.views : LinearViews::none);
     p->m_cpu->code_cache = p->m_cache.get();
     p->m_thunks =
         make_thunks(*p->m_cache,
@@ -590,8 +590,8 @@ Exit SoftProcessor::enter() {
 
 namespace gnomon::processor {
 
-Result<std::unique_ptr<Processor>> create_software_processor() {
-    return soft::SoftProcessor::create();
+Result<std::unique_ptr<Processor>> create_software_processor(LinearViews views) {
+    return soft::SoftProcessor::create({.views = views});
 }
 
 } // namespace gnomon::processor

@@ -21,7 +21,7 @@ struct SoftProcessorOptions {
     /// Features to do without, as on a host that has not got them: guests get #UD, and translated
     /// code does not use them either.
     FeatureSet withheld{};
-    Views views = Views::busy;
+    LinearViews views = LinearViews::busy;
 };
 
 class SoftProcessor final : public Processor {

@@ -32,6 +32,20 @@ public:
         return {};
     }
 
+    /// Likewise what a linear view shows.
+    [[nodiscard]] std::string check(const LinearView& view, u64 root) const {
+        for (const auto& [address, page] : view.pages()) {
+            const Walk found = walk(m_cpu, root, Gva(address), Reach::read, TlbSet::user);
+            const bool readable = is_page(found, reinterpret_cast<u64>(page.host));
+            const bool writable =
+                found.writable && !found.traced && !m_cpu.code_cache->has_code(found.frame);
+            if (!readable || (page.writable && !writable))
+                return fmt::format("root {:#x}: the linear view lets {} {}", root,
+                                   readable ? "write" : "read", Gva(address));
+        }
+        return {};
+    }
+
 private:
     static Gva page_of(u64 tag) { return Gva(~tag + 1); }
     [[nodiscard]] Walk find(u64 tag, u64 root, Reach reach, TlbSet set) const {
@@ -71,12 +85,15 @@ std::string SoftProcessor::check_translations() {
     if (m_cpu->cb.shadow_arena == nullptr) return {};
     for (unsigned n = 0; n < TlbContexts::count; ++n) {
         if (!m_contexts->in_use(n)) continue;
+        // The sets are brought up to date first, and with them the view.
         for (unsigned s = 0; s < keyed_set_count; ++s) {
             const auto set = static_cast<TlbSet>(s);
             if (auto wrong = check.check(m_contexts->set(n, set), m_contexts->root(n), set);
                 !wrong.empty())
                 return wrong;
         }
+        if (auto wrong = check.check(m_contexts->view(n), m_contexts->root(n)); !wrong.empty())
+            return wrong;
     }
     return check.check(m_contexts->monitor_set(), m_cpu->cb.monitor_root, TlbSet::monitor);
 }

@@ -27,12 +27,12 @@ ShadowEntry entry_of(const ControlBlock& cb, u64 table, unsigned index) {
 } // namespace
 
 void ViewKeeper::selected() {
-    if (m_views == Views::all && !cpu().view_on && cpu().cb.ram_file >= 0)
+    if (m_views == LinearViews::all && !cpu().view_on && cpu().cb.ram_file >= 0)
         m_contexts.turn_view_on();
 }
 
 void ViewKeeper::user_interrupted() {
-    if (m_views != Views::busy || cpu().cb.ram_file < 0) return;
+    if (m_views != LinearViews::busy || cpu().cb.ram_file < 0) return;
     TlbContexts::Use& use = m_contexts.use();
     const unsigned faults = std::exchange(use.faults, 0), misses = std::exchange(use.misses, 0);
     if (cpu().view_on) {

@@ -9,18 +9,16 @@
 /// Threads: the one that calls `enter`.
 #pragma once
 
+#include "processor/processor.h"
 #include "processor/soft/code_cache.h"
 #include "processor/soft/tlb_contexts.h"
 
 namespace gnomon::processor::soft {
 
-/// For which address spaces there are views. They need BMI2 and ControlBlock::ram_file.
-enum class Views : u8 { none, busy, all };
-
 class ViewKeeper {
 public:
     /// All but `views` must outlive it.
-    ViewKeeper(TlbContexts& contexts, CodeCache& cache, Views views)
+    ViewKeeper(TlbContexts& contexts, CodeCache& cache, LinearViews views)
         : m_contexts(contexts), m_cache(cache), m_views(views) {}
 
     /// The current context has been selected, for an entry.
@@ -56,7 +54,7 @@ private:
 
     TlbContexts& m_contexts;
     CodeCache& m_cache;
-    Views m_views;
+    LinearViews m_views;
 };
 
 } // namespace gnomon::processor::soft
