@@ -444,9 +444,7 @@ void Interposer::on_execution_hook(const processor::Exit& exit) {
         d.caller = caller(gs_base);
         d.time_ns = m_clock.now_ns();
         const u64 ksignal = s.gpr[processor::rsi];
-        if (m_info->btf == nullptr) return;
-        const auto sig = m_info->btf->offset_of("ksignal", "sig");
-        const auto info = m_info->btf->offset_of("ksignal", "info");
+        const auto& [sig, info] = m_info->signal;
         std::array<std::byte, 4> number{};
         if (!sig || !memory.read(Gva(ksignal + *sig), number)) return;
         d.number = std::bit_cast<i32>(number);

@@ -256,6 +256,10 @@ Bytes small_kernel_btf() {
           "cx",  "dx",  "si",  "di",  "orig_ax", "ip", "cs",  "flags", "sp", "ss"})
         registers.push_back({name, u64_type, static_cast<u32>(registers.size() * 64)});
     b.composite(BTF_KIND_STRUCT, "pt_regs", 168, registers);
+    const u32 info =
+        b.composite(BTF_KIND_STRUCT, "kernel_siginfo", 48, {{"si_signo", int_type, 0}});
+    b.composite(BTF_KIND_STRUCT, "ksignal", 88,
+                {{"info", info, 32 * 8}, {"sig", int_type, 80 * 8}});
     return b.build();
 }
 

@@ -77,7 +77,7 @@ Bytes build_kallsyms(const std::vector<BuiltSymbol>& symbols, KallsymsLayout lay
 
 /// Symbols of a small kernel: the ones that matter, and enough others for several markers.
 std::vector<BuiltSymbol> small_kernel_symbols(KallsymsLayout layout);
-/// BTF of a small kernel's task_struct, pt_regs, pid and upid.
+/// BTF of a small kernel's task_struct, pt_regs, pid, upid and ksignal.
 Bytes small_kernel_btf();
 
 struct BuiltSection {

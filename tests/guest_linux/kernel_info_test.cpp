@@ -27,6 +27,8 @@ TEST(KernelInfo, LearnsEverythingFromASmallKernel) {
         EXPECT_EQ(info->task.pid, 16u);
         EXPECT_EQ(info->registers.orig_ax, 120u);
         EXPECT_EQ(info->registers.size, 168u);
+        EXPECT_EQ(info->signal.number, 80u);
+        EXPECT_EQ(info->signal.info, 32u);
         EXPECT_EQ(info->pid.upid_bytes, 16u);
         ASSERT_TRUE(info->current_task);
         EXPECT_EQ(info->current_task->address(Gva(0xffff'8880'0000'0000), 0x1000000),

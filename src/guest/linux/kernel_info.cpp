@@ -86,6 +86,11 @@ constexpr MemberRow<RegistersLayout> register_rows[] = {
     {&RegistersLayout::ss, "pt_regs", "ss"},
 };
 
+constexpr MemberRow<SignalLayout> signal_rows[] = {
+    {&SignalLayout::number, "ksignal", "sig"},
+    {&SignalLayout::info, "ksignal", "info"},
+};
+
 void learn_symbols(KernelInfo& info) {
     for (const SymbolRow& row : symbol_rows) {
         for (const std::string_view name : row.names) {
@@ -197,6 +202,7 @@ Result<KernelInfo> KernelInfo::from_vmlinux(std::span<const std::byte> vmlinux) 
         learn_members(info, info.task, task_rows);
         learn_members(info, info.pid, pid_rows);
         learn_members(info, info.registers, register_rows);
+        learn_members(info, info.signal, signal_rows);
         learn_sizes(info);
     }
     return info;

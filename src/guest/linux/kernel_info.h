@@ -61,6 +61,12 @@ struct RegistersLayout {
     std::optional<u32> size; ///< of the whole structure
 };
 
+/// Byte offsets in `struct ksignal`, a signal that is about to be delivered.
+struct SignalLayout {
+    std::optional<u32> number; ///< i32
+    std::optional<u32> info;   ///< kernel_siginfo
+};
+
 /// A per-CPU variable. Up to 6.14 its address is an offset in the per-CPU area; later, a link-time
 /// address that the per-CPU base (GS base in kernel mode) displaces as it is, so that the slide
 /// counts.
@@ -80,6 +86,7 @@ struct KernelInfo {
     TaskLayout task;
     PidLayout pid;
     RegistersLayout registers;
+    SignalLayout signal;
     std::optional<PerCpuVariable> current_task; ///< the pointer to the task that runs on a CPU
     std::string release; ///< "6.1.0-9-amd64", as uname -r says; empty if unknown
     /// What is not known, one line each, for a diagnostic: names of symbols and members, or why
