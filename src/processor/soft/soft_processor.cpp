@@ -134,7 +134,7 @@ void SoftProcessor::flush_code() {
 int SoftProcessor::on_extended_helper(Cpu* cpu, u64, void* site_pointer) {
     const HelperSite& site = *static_cast<const HelperSite*>(site_pointer);
     begin_helper(*cpu, site);
-    export_extended_state(*cpu);
+    static_cast<void>(export_extended_state(*cpu));
     const HelperResult result = run_helper(*cpu, site);
     import_extended_state(*cpu);
     if (result == HelperResult::fault) name_stack_fault(*cpu, site.instruction);
@@ -419,9 +419,8 @@ Exit SoftProcessor::enter() {
     };
     const auto leave = [&] {
         cpu.merge_flags();
-        export_extended_state(cpu);
         // The x87 unit as C++ expects it: empty, masked, nothing of the guest's pending.
-        asm volatile("fninit");
+        if (!export_extended_state(cpu)) asm volatile("fninit");
         return cpu.exit;
     };
     const auto leave_for = [&](ExitReason reason) {

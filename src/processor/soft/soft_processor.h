@@ -96,7 +96,8 @@ private:
 };
 
 /// Moves the live x87 state and the spilled vector registers to cb.state.extended, and back.
-void export_extended_state(Cpu& cpu);
+/// @return whether the x87 registers are as after FNINIT.
+[[nodiscard]] bool export_extended_state(Cpu& cpu);
 void import_extended_state(Cpu& cpu);
 
 } // namespace gnomon::processor::soft
