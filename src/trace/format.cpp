@@ -436,6 +436,7 @@ void CallFormatter::bytes(u64 address, u64 length, bool as_hex) {
         buffer = large;
     }
     buffer = buffer.first(shown);
+    m_read += shown;
     if (!read(address, buffer)) return pointer(address);
     const std::string_view text(reinterpret_cast<const char*>(buffer.data()), buffer.size());
     quote(text, length > shown, as_hex);
@@ -460,6 +461,7 @@ void CallFormatter::c_string(u64 address, u32 limit) {
         // A string may end just before memory that is absent: never read across a page at once.
         const size_t chunk = static_cast<size_t>(
             std::min({u64{wanted - have}, page_size - (at & page_offset_mask), u64{256}}));
+        m_read += chunk;
         if (!read(at, buffer.subspan(have, chunk))) return pointer(address);
         const void* end = std::memchr(buffer.data() + have, 0, chunk);
         if (end != nullptr) {

@@ -165,9 +165,11 @@ public:
         return false;
     }
 
-    /// Whether this phase has printed so much that arrays end here: arrays of arrays of strings
-    /// would otherwise let one call of the guest fill the disk.
-    [[nodiscard]] bool exhausted() const { return m_out.size() - m_begin > text_budget; }
+    /// Whether this phase has printed or read so much that arrays end here: arrays of arrays of
+    /// strings would otherwise let one call of the guest fill the disk, or take seconds.
+    [[nodiscard]] bool exhausted() const {
+        return m_out.size() - m_begin > text_budget || m_read > read_budget;
+    }
 
     // Bytes behind an address.
     void bytes(u64 address, u64 length, bool as_hex = false);
@@ -214,6 +216,7 @@ private:
     }
 
     static constexpr size_t text_budget = size_t{256} << 10; ///< bytes
+    static constexpr u64 read_budget = u64{8} << 20;         ///< bytes of strings and buffers
 
     Text& m_out;
     size_t m_begin = m_out.size();
@@ -221,6 +224,7 @@ private:
     CallState& m_call;
     u32 m_string_limit;
     ArgumentLog* m_log;
+    u64 m_read = 0; ///< bytes that strings and buffers have asked for
     bool m_entering = true;
     bool m_failed = false;
     bool m_missed = false;

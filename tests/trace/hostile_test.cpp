@@ -176,5 +176,31 @@ TEST(Hostile, HugeStringLimitIsBounded) {
     EXPECT_LT(sink.text().size(), u64{8} << 20);
 }
 
+/// Buffers that are looked at in vain cost as much as those that are printed.
+TEST(Hostile, ManyBuffersThatAreAbsentAreBounded) {
+    class Absent final : public MemoryReader {
+    public:
+        bool read(u64 address, std::span<std::byte> out) override {
+            asked += out.size();
+            constexpr u64 base = 0x10'0000'0000, size = u64{1} << 20;
+            if (address < 0x1000 || address + out.size() > 0x1000 + 1024 * 16) return false;
+            for (size_t i = 0; i < out.size(); ++i) { // iovec: base, size, base ...
+                const u64 word = (address + i) / 8 % 2 == 0 ? base : size;
+                out[i] = static_cast<std::byte>(word >> ((address + i) % 8 * 8));
+            }
+            return true;
+        }
+        u64 asked = 0;
+    } memory;
+    TraceOptions o;
+    o.string_limit = ~u32{0};
+    StringSink sink;
+    Tracer tracer(o, Filter{}, sink);
+    tracer.on_enter(enter(task(1), "vmsplice", {1, 0x1000, 1024, 0}), memory);
+    tracer.on_exit(leave(task(1), "vmsplice", -14), memory);
+    EXPECT_GT(memory.asked, u64{1} << 20);
+    EXPECT_LT(memory.asked, u64{32} << 20);
+}
+
 } // namespace
 } // namespace gnomon::trace::test
