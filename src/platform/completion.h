@@ -69,7 +69,7 @@ public:
     virtual void trouble(unsigned device, GuestTrouble sign) = 0;
 };
 
-/// Delivers at once: for tests of devices.
+/// Delivers at once: in tests of devices, and in machines as long as there is no other scheduler.
 class ImmediateCompletions final : public CompletionScheduler {
 public:
     [[nodiscard]] unsigned add_device(std::string) override { return m_devices++; }
