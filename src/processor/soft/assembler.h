@@ -5,10 +5,11 @@
 /// Host registers while translated code runs:
 ///   RAX RCX RDX RBX RBP RSI RDI R8-R12  the guest's registers of the same name
 ///   R15                                  the guest's RSP
-///   R13 R14                              scratch; between two guest instructions what the emitter
-///   knows of RSP                                  the host's stack, 16-byte aligned GS base the
-///   Cpu; the guest's R13, R14, R15 live in cb.state.gpr RFLAGS                               the
-///   guest's arithmetic flags; DF = 0, AC = 0 YMM0-15, MXCSR, x87                  the guest's
+///   R13 R14                              scratch: what the emitter knows of, or nothing
+///   RSP                                  the host's stack, 16-byte aligned
+///   GS base                              the Cpu; the guest's R13, R14, R15 live in cb.state.gpr
+///   RFLAGS                               the guest's arithmetic flags; DF = 0, AC = 0
+///   YMM0-15, MXCSR, x87                  the guest's
 #pragma once
 
 #include "base/verify.h"
