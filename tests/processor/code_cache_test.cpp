@@ -2,6 +2,7 @@
 // The code memory's two parts, and what is found by a host address in either.
 #include "processor/soft/assembler.h"
 
+#include <cstring>
 #include <fstream>
 #include <gtest/gtest.h>
 #include <string>
@@ -11,8 +12,8 @@ namespace {
 
 constexpr std::size_t mib = std::size_t{1} << 20;
 
-std::unique_ptr<CodeCache> make_cache(std::size_t bytes) {
-    auto cache = CodeCache::create(bytes);
+std::unique_ptr<CodeCache> make_cache(std::size_t bytes, unsigned pages = code_page_limit) {
+    auto cache = CodeCache::create(bytes, pages);
     EXPECT_TRUE(cache.has_value()) << cache.error().message;
     return std::move(*cache);
 }
@@ -39,7 +40,7 @@ Block add_block(CodeCache& cache, PageCode& page, u16 offset, unsigned hot, unsi
 
 TEST(CodeParts, HotCodeIsDense) {
     const auto cache = make_cache(mib);
-    PageCode& page = cache->page(Gpa(0x1000), Mode{});
+    PageCode& page = *cache->page(Gpa(0x1000), Mode{});
     const Block first = add_block(*cache, page, 0, 20, 30);
     const Block second = add_block(*cache, page, 0x10, 40, 10);
     EXPECT_EQ(second.entry, first.end);
@@ -50,7 +51,7 @@ TEST(CodeParts, HotCodeIsDense) {
 
 TEST(CodeParts, BlocksAndInstructionsAreFoundByAddressesInEither) {
     const auto cache = make_cache(mib);
-    PageCode& page = cache->page(Gpa(0x1000), Mode{});
+    PageCode& page = *cache->page(Gpa(0x1000), Mode{});
     const Block first = add_block(*cache, page, 0, 20, 30);
     // A twin between the blocks' cold code.
     Assembler twin(*cache, CodePart::cold);
@@ -87,11 +88,11 @@ TEST(CodeParts, AFlushEmptiesBothAndKeepsTheThunks) {
     Assembler thunks(*cache);
     thunks.nop(64, false);
     thunks.commit();
-    cache->seal_thunks(cache->thunks_end());
+    cache->seal_thunks(cache->thunks_end(), {});
     const std::size_t hot_room = cache->room(CodePart::hot),
                       cold_room = cache->room(CodePart::cold);
     const std::size_t site_room = cache->site_room();
-    const Block before = add_block(*cache, cache->page(Gpa(0x1000), Mode{}), 0, 20, 30);
+    const Block before = add_block(*cache, *cache->page(Gpa(0x1000), Mode{}), 0, 20, 30);
     EXPECT_LT(reinterpret_cast<std::uintptr_t>(cache->allocate<AccessSite>()), u64{1} << 31);
     EXPECT_EQ(cache->room(CodePart::hot), hot_room - 20);
     EXPECT_EQ(cache->room(CodePart::cold), cold_room - 30);
@@ -102,7 +103,64 @@ TEST(CodeParts, AFlushEmptiesBothAndKeepsTheThunks) {
     EXPECT_EQ(cache->site_room(), site_room);
     EXPECT_EQ(cache->containing(before.entry), nullptr);
     EXPECT_EQ(cache->containing(before.cold_begin), nullptr);
-    EXPECT_EQ(add_block(*cache, cache->page(Gpa(0x1000), Mode{}), 0, 20, 30).entry, before.entry);
+    EXPECT_EQ(add_block(*cache, *cache->page(Gpa(0x1000), Mode{}), 0, 20, 30).entry, before.entry);
+}
+
+/// Where the jump that was put at `entry` leads, or 0.
+u32 jump_target(CodeCache& cache, u32 entry) {
+    u32 relative = 0;
+    std::memcpy(&relative, cache.writable(entry) + 1, sizeof relative);
+    return *cache.writable(entry) == 0xe9 ? entry + 5 + relative : 0;
+}
+
+/// Jumps from other pages lead to entries, and are not known to anyone.
+TEST(CodeParts, EntriesOfDroppedBlocksLeadOn) {
+    const auto cache = make_cache(mib);
+    Assembler thunks(*cache);
+    thunks.nop(64, false);
+    const u32 first_thunk = thunks.here() - 64;
+    thunks.commit();
+    cache->seal_thunks(first_thunk,
+                       {first_thunk + 1, first_thunk + 2, first_thunk + 3, first_thunk + 4});
+    PageCode& page =
+        *cache->page(Gpa(0x1000), Mode{static_cast<u16>(TlbSet::supervisor) | Mode::code64});
+    const Block first = add_block(*cache, page, 0, 20, 30);
+    const Block other = add_block(*cache, page, 0x40, 20, 30);
+    const Block kept = add_block(*cache, *cache->page(Gpa(0x2000), Mode{Mode::code64}), 0, 20, 30);
+    EXPECT_EQ(jump_target(*cache, first.entry), 0U);
+    cache->drop(Gpa(0x1000));
+    EXPECT_EQ(jump_target(*cache, first.entry), first_thunk + 2) << "that of its set";
+    EXPECT_EQ(jump_target(*cache, other.entry), first_thunk + 2);
+    EXPECT_EQ(jump_target(*cache, kept.entry), 0U);
+    const Block again = add_block(*cache, page, 0, 20, 30);
+    EXPECT_EQ(jump_target(*cache, first.entry), again.entry);
+    EXPECT_EQ(jump_target(*cache, other.entry), first_thunk + 2);
+    cache->drop(Gpa(0x1000));
+    EXPECT_EQ(jump_target(*cache, first.entry), again.entry);
+    EXPECT_EQ(jump_target(*cache, again.entry), first_thunk + 2);
+}
+
+TEST(CodeParts, PagesHavePlacesForTheirBasesUntilThereAreNoMore) {
+    const auto cache = make_cache(mib, 3);
+    const Mode user{Mode::code64}, single{Mode::code64 | Mode::single};
+    const Mode monitor{static_cast<u16>(TlbSet::monitor) | Mode::code64};
+    for (u64 n = 0; n < 3; ++n) {
+        PageCode* page = cache->page(Gpa(n * page_size), user);
+        ASSERT_NE(page, nullptr);
+        EXPECT_EQ(page->base_slot, base_slots_offset + 8 * n);
+        EXPECT_EQ(page->entries[-1], page->base_slot);
+    }
+    EXPECT_EQ(cache->page(Gpa(3 * page_size), user), nullptr);
+    EXPECT_EQ(cache->find_page(Gpa(3 * page_size), user), nullptr);
+    EXPECT_NE(cache->page(Gpa(2 * page_size), user), nullptr) << "there already";
+    EXPECT_EQ(cache->page(Gpa(3 * page_size), single)->base_slot, 0U);
+    for (u64 n = 0; n < monitor_code_page_limit; ++n)
+        EXPECT_EQ(cache->page(Gpa(n * page_size), monitor)->base_slot,
+                  GNOMON_CPU(monitor_base_slots) + 8 * n);
+    EXPECT_EQ(cache->page(Gpa(monitor_code_page_limit * page_size), monitor), nullptr);
+    cache->flush();
+    EXPECT_NE(cache->page(Gpa(3 * page_size), user), nullptr);
+    EXPECT_NE(cache->page(Gpa(monitor_code_page_limit * page_size), monitor), nullptr);
 }
 
 /// Bytes of the mapping that begins at `begin` that are resident, by /proc/self/smaps.

@@ -399,7 +399,7 @@ TEST(Contexts, TheCheckFindsAWrongRightUnderAnyRoot) {
 TEST(Tlb, RevocationsFindEveryWriterAndNoOther) {
     using namespace processor::soft;
     auto tlb = std::make_unique<Tlb>();
-    TlbSetState set(*tlb);
+    TlbSetState set(*tlb, nullptr);
     set.make_empty();
     std::mt19937_64 random(1);
     std::map<u64, u64> rights; // page -> host page
@@ -493,6 +493,7 @@ TEST(CpuWindowsDeathTest, HaveNothingBehindTheCpu) {
         EXPECT_DEATH(*(sets - 1) = std::byte{1}, "");
         // Up to the end of the last page of what a window has for itself.
         const u64 pages = (3 * sizeof(processor::soft::Tlb) + page_offset_mask) / page_size +
+                          8 * processor::soft::code_page_limit / page_size +  // the base slots
                           8 * processor::soft::view_region_count / page_size; // the deltas
         EXPECT_DEATH(*(sets + pages * page_size) = std::byte{1}, "");
     }

@@ -137,6 +137,7 @@ struct LookUpMasks {
     u32 offset = 0; ///< offset in the page
     u32 sign = 0;   ///< 1 for negative numbers, else 0
     u32 view = 0;   ///< address -> index of the deltas of the linear view
+    u32 jump = 0;   ///< RIP -> index of the jump cache
 };
 
 /// Addresses of the fixed routines at the start of the code cache (thunks.cpp). All are jumped to,
@@ -160,10 +161,14 @@ struct Thunks {
     // These two go on there without leaving where that is possible. Not from blocks of one
     // instruction.
     u32 chain = 0;        ///< R13 = RIP
-    u32 chain_branch = 0; ///< R13 = RIP, R14 = BranchSite
+    u32 chain_branch = 0; ///< R13 = RIP, R14 = what names the BranchSite: see on_branch
+    u32 far_link = 0;     ///< R13 = RIP, R14 = FarLinkSite; entered as blocks are
     u32 entry_miss = 0;   ///< default content of entry tables; entered as blocks are
-    u32 enter = 0;        ///< goes to Cpu::next_entry, an entry as tables hold them, for state.rip
-    u32 host_fault = 0;   ///< where the signal handler sends a faulting instruction
+    /// By set: to the block at R13 = RIP by the fetch TLB, and has the jump cache lead there from
+    /// now on. Default content of jump caches; entered as blocks are. Needs BMI2, else entry_miss.
+    std::array<u32, tlb_set_count> find{};
+    u32 enter = 0;      ///< goes to Cpu::next_entry, an entry as tables hold them, for state.rip
+    u32 host_fault = 0; ///< where the signal handler sends a faulting instruction
     LookUpMasks masks;
     u32 leave = 0; ///< the end of all that leave; its own address is for profilers only
 };

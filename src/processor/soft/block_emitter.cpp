@@ -15,8 +15,8 @@ void BlockEmitter::begin_block(u16 offset, bool flags_live) {
     m_block_offset = offset;
     m_entry = m.here();
     m.lea(h::r13, m.ptr[h::r13 - static_cast<int>(offset)]);
+    if (has_base_slot()) m_base_jump = jump_unless_base(m_page, flags_live);
     m.store(GNOMON_CPU(page_base), h::r13);
-    if (has_base_slot()) check_page_base(flags_live);
     m_called_entry = m.here();
     drop_stack_word();
     m_polled_entry = m.here();
@@ -34,31 +34,34 @@ void BlockEmitter::begin_block(u16 offset, bool flags_live) {
     m_plain_entry = m.here();
 }
 
-/// R13 is the page's base. The slot of the page has it, or is given it.
-void BlockEmitter::check_page_base(bool flags_live) {
-    if (flags_live) {
-        m.mov(h::r14, h::rcx);
-        m.not_(h::r13);
-        m.load(h::rcx, base_slot());
-        // The difference, since ~x = -x - 1.
-        m.lea(h::rcx, m.ptr[h::r13 + h::rcx + 1 + in_page_bias()]);
-        m_base_jump = jump_unless_in_page();
-        m.mov(h::rcx, h::r14);
-    } else {
-        m.db(0x65), m.cmp(h::r13, m.ptr[Xbyak::RegExp(std::size_t{base_slot()})]);
-        m_base_jump = m.jump_if_later(Assembler::nz);
+/// A jump, to be bound, unless R13 is the base of `page`. If the flags are live, R13 is negated
+/// where it goes (NOT), and R14 is RCX.
+u32 BlockEmitter::jump_unless_base(const PageCode& page, bool flags_live) {
+    if (!flags_live) {
+        m.db(0x65), m.cmp(h::r13, m.ptr[Xbyak::RegExp(std::size_t{page.base_slot})]);
+        return m.jump_if_later(Assembler::nz);
     }
-    m_base_known = m.here();
-}
-
-/// The slot of the page gets what the caller has made page_base.
-void BlockEmitter::take_page_base() {
-    m.load(h::r13, GNOMON_CPU(page_base));
-    m.store(base_slot(), h::r13);
+    m.mov(h::r14, h::rcx);
+    m.not_(h::r13);
+    m.load(h::rcx, page.base_slot);
+    // The difference, since ~x = -x - 1.
+    u32 jump = 0;
+    if (m_quick_loop) {
+        m.lea(h::rcx, m.ptr[h::r13 + h::rcx + 2]);
+        jump = m.jump_unless_rcx_one_later();
+    } else {
+        m.lea(h::rcx, m.ptr[h::r13 + h::rcx + 1]);
+        const u32 same = m.jrcxz_later();
+        jump = m.jump_later();
+        m.bind_short(same);
+    }
+    m.not_(h::r13);
+    m.mov(h::rcx, h::r14);
+    return jump;
 }
 
 void BlockEmitter::load_page_base(const Xbyak::Reg64& to) {
-    m.load(to, has_base_slot() ? base_slot() : GNOMON_CPU(page_base));
+    m.load(to, has_base_slot() ? m_page.base_slot : GNOMON_CPU(page_base));
 }
 
 void BlockEmitter::emit_straddle_check(const PageCode& second) {
@@ -66,28 +69,10 @@ void BlockEmitter::emit_straddle_check(const PageCode& second) {
     site.page_offset = m_block_offset;
     site.page = &m_page;
     site.second = &second;
-    const TlbSet set = m_mode.set();
-    const auto entries = reinterpret_cast<std::uintptr_t>(second.entries.get());
     load_page_base(h::r13);
     m.lea(h::r13, m.ptr[h::r13 + static_cast<int>(page_size)]);
-    tlb_index(h::r14, h::r13);
-    m.store(GNOMON_CPU(rcx_save), h::rcx);
-    m.load_indexed(h::rcx, tlb_offset(set, offsetof(Tlb, fetch_tag)), h::r14);
-    m.lea(h::rcx, m.ptr[h::r13 + h::rcx]);
-    const u32 tag_hit = m.jrcxz_later();
-    const u32 miss = m.here();
-    m.load(h::rcx, GNOMON_CPU(rcx_save));
-    m.mov(h::r14, reinterpret_cast<std::uintptr_t>(&site));
-    m.jump_to(m_thunks.straddle);
-    m.bind_short(tag_hit);
-    m.load_indexed(h::rcx, tlb_offset(set, offsetof(Tlb, fetch_code)), h::r14);
-    m.lea(h::rcx, m.ptr[h::rcx + h::r13 * 4]);
-    m.mov(h::r13, ~u64{entries} + 1);
-    m.lea(h::rcx, m.ptr[h::r13 + h::rcx]);
-    const u32 code_hit = m.jrcxz_later();
-    m.jump_to(miss);
-    m.bind_short(code_hit);
-    m.load(h::rcx, GNOMON_CPU(rcx_save));
+    m_straddle_site = &site;
+    m_straddle_jump = jump_unless_base(second, true);
     site.cont = m.here();
     m_plain_entry = m.here();
 }
@@ -493,18 +478,16 @@ void BlockEmitter::emit_helper(const Instruction& i, Helper helper, bool extende
 
 void BlockEmitter::emit_hook_check(const DecodedInstruction& d, Helper check) {
     emit_helper(d.compact, check, false);
-    // A handler comes back here by a jump of its own, and its page may have the same slot.
-    if (has_base_slot()) take_page_base();
     m_high_before = {};
 }
 
 // ---------------------------------------------------------------- cold parts
 
-void BlockEmitter::finish_fetch_misses() {
-    for (const FetchMiss& miss : m_fetch_misses) {
-        m.bind(miss.jump);
-        m.mov(h::rcx, h::r14);
-        leave_for(miss.site);
+void BlockEmitter::finish_far_links() {
+    for (FarLinkSite* const site : m_far_links) {
+        m.bind(site->jump);
+        m.mov(h::r14, reinterpret_cast<std::uintptr_t>(site));
+        m.jump_to(m_thunks.far_link);
     }
 }
 
@@ -513,7 +496,7 @@ u32 BlockEmitter::emit_way(u16 offset, bool call) {
     if (call) drop_stack_word();
     far_jump_to({offset, false, nullptr});
     m.switch_to(CodePart::cold);
-    finish_fetch_misses();
+    finish_far_links();
     return begin;
 }
 
@@ -521,8 +504,7 @@ Block BlockEmitter::finish(u16 guest_length, bool straddles) {
     Block block;
     if (straddles) {
         block.straddles = true;
-        block.unchecked_entry = m.here(); // page_base is what the caller made it
-        if (has_base_slot()) take_page_base();
+        block.unchecked_entry = m.here(); // the page's base is what the caller made it
         drop_stack_word();
         m.jump_to(m_plain_entry);
     }
@@ -566,15 +548,21 @@ Block BlockEmitter::finish(u16 guest_length, bool straddles) {
         m.mov(h::r14, reinterpret_cast<std::uintptr_t>(&site));
         m.jump_to(m_thunks.link);
     }
-    finish_fetch_misses();
+    finish_far_links();
     if (has_base_slot()) {
         m.bind(m_base_jump);
         if (m_poll_flags_kept) {
             m.mov(h::rcx, h::r14);
             m.not_(h::r13);
         }
-        m.store(base_slot(), h::r13);
-        m.jump_to(m_base_known);
+        m.lea(h::r13, m.ptr[h::r13 + static_cast<int>(m_block_offset)]);
+        m.jump_to(m_thunks.find[static_cast<unsigned>(m_mode.set())]);
+    }
+    if (m_straddle_site != nullptr) {
+        m.bind(m_straddle_jump);
+        m.mov(h::rcx, h::r14);
+        m.mov(h::r14, reinterpret_cast<std::uintptr_t>(m_straddle_site));
+        m.jump_to(m_thunks.straddle);
     }
     m.bind(m_poll_jump);
     if (m_poll_flags_kept) m.mov(h::rcx, h::r14);

@@ -6,6 +6,7 @@
 #include "processor/soft/reencoder.h"
 #include "processor/soft/sites.h"
 
+#include <optional>
 #include <vector>
 
 namespace gnomon::processor::soft {
@@ -39,6 +40,8 @@ public:
     /// Cold parts; returns the finished block with its marks.
     [[nodiscard]] Block finish(u16 guest_length, bool straddles);
     [[nodiscard]] const std::vector<Mark>& marks() const { return m_marks; }
+    /// Where the block's CALL returns to, if it is a new one whose returns are predicted.
+    [[nodiscard]] std::optional<u16> new_return_offset() const { return m_new_return_offset; }
     /// Keeps what was emitted in the cache; the last thing to call. @return its bytes.
     std::size_t commit() { return m.commit(); }
     /// A way to `offset` of the page by its entry table, for jumps (or host CALLs) that cannot be
@@ -65,15 +68,11 @@ private:
     [[nodiscard]] int in_page_bias() const { return m_quick_loop ? int{page_size} : 0; }
     void tlb_index(const Xbyak::Reg64& to, const Xbyak::Reg64& from);
     void load_view_delta();
-    void take_page_base();
     void load_page_base(const Xbyak::Reg64& to);
-    void check_page_base(bool flags_live);
+    [[nodiscard]] u32 jump_unless_base(const PageCode& page, bool flags_live);
     /// Whether code takes its page's base from a slot of its own, which is checked where it is
     /// entered.
     [[nodiscard]] bool has_base_slot() const { return !m_mode.has(Mode::single) && m_bmi2; }
-    [[nodiscard]] u32 base_slot() const {
-        return static_cast<u32>(offsetof(Cpu, base_slots)) + 8 * m_page.base_slot;
-    }
     // The scratch registers between instructions.
     /// By scratch register (R13, R14): the guest register among R13-R15 whose value it holds.
     struct ScratchGuests {
@@ -151,9 +150,10 @@ private:
     void indirect_jump(const BranchSite* site, TlbSet set, HostJump kind = HostJump::jump);
     void call_tail(const DecodedInstruction& d, const Target& target, const BranchSite* branch,
                    bool polled);
+    void push_site(const BranchSite* site);
     void leave_with_offset(i64 offset);
     void leave_for(const BranchSite* site); ///< R13 = target RIP
-    void finish_fetch_misses();
+    void finish_far_links();
     /// Whether guest CALL and RET use the host's, so that it predicts returns.
     [[nodiscard]] bool predicts_returns() const {
         return m_mode.has(Mode::code64) && !m_mode.has(Mode::single) && m_bmi2;
@@ -174,10 +174,6 @@ private:
         u32 jump;
         u32 tag_offset;
         bool flags_kept;
-    };
-    struct FetchMiss {
-        u32 jump;
-        const BranchSite* site;
     };
     struct PendingLink {
         u32 jump; ///< rel32 to bind to the stub
@@ -200,13 +196,16 @@ private:
     ScratchGuests m_high;        ///< behind the current instruction; what it does not say is lost
     ScratchGuests m_high_before; ///< as long as the current instruction has not replaced them
     u8 m_wanted_soon = 0;        ///< as in begin_instruction
+    std::optional<u16> m_new_return_offset;
     u16 m_block_offset = 0;
     u32 m_entry = 0, m_called_entry = 0, m_polled_entry = 0, m_plain_entry = 0;
-    u32 m_base_jump = 0, m_base_known = 0; ///< the check of the page's base, and what follows it
+    u32 m_base_jump = 0; ///< from the check of the page's base
+    const StraddleSite* m_straddle_site = nullptr;
+    u32 m_straddle_jump = 0;
     u32 m_poll_jump = 0;
     bool m_poll_flags_kept = false;
     std::vector<SlowPath> m_slow_paths;
-    std::vector<FetchMiss> m_fetch_misses;
+    std::vector<FarLinkSite*> m_far_links;
     std::vector<PendingLink> m_links;
     std::vector<Mark> m_marks;
 };

@@ -38,6 +38,20 @@ bool go_on(Cpu& cpu, ChainKind kind) {
     return entry != 0;
 }
 
+/// Goes on at `rip`, or leaves for it. Whether the branch of `site` may go there is for the loop to
+/// see, if it does not look right.
+int branch_on(Cpu& cpu, u64 rip, const BranchSite* site, ChainKind kind) {
+    if (site == nullptr || Cpu::canonical(rip)) {
+        cpu.cb.state.rip = rip;
+        if (go_on(cpu, kind)) return 0;
+    } else {
+        cpu.statistics.count(kind, false);
+    }
+    cpu.resume_rip = rip;
+    cpu.site = site;
+    return static_cast<int>(site != nullptr ? Leave::branch : Leave::dispatch);
+}
+
 } // namespace
 
 bool calls_keep_vectors() { return thunks_keep_vectors; }
@@ -65,26 +79,25 @@ int on_commit(Cpu* cpu, u64, void* site) {
     return commit_access(*cpu, *static_cast<AccessSite*>(site));
 }
 
-int on_dispatch(Cpu* cpu, u64 r13, void*) {
+int on_branch(Cpu* cpu, u64 r13, void* place) {
     const LiveVectors live(*cpu);
-    cpu->cb.state.rip = r13;
-    if (go_on(*cpu, ChainKind::dispatch)) return 0;
-    cpu->resume_rip = r13;
-    return static_cast<int>(Leave::dispatch);
+    const auto address = reinterpret_cast<std::uintptr_t>(place);
+    // SAFETY: what is not a pad is a site, or 0.
+    const BranchSite* site = cpu->code_cache->contains(address)
+                                 ? cpu->code_cache->call_site(static_cast<u32>(address))
+                                 : static_cast<const BranchSite*>(place);
+    return branch_on(*cpu, r13, site, site != nullptr ? ChainKind::branch : ChainKind::dispatch);
 }
 
-int on_branch(Cpu* cpu, u64 r13, void* site) {
+int on_far_link(Cpu* cpu, u64 r13, void* site_pointer) {
     const LiveVectors live(*cpu);
-    // Whether the branch may go there is for the loop to see, if it does not look right.
-    if (Cpu::canonical(r13)) {
-        cpu->cb.state.rip = r13;
-        if (go_on(*cpu, ChainKind::branch)) return 0;
-    } else {
-        cpu->statistics.count(ChainKind::branch, false);
+    const FarLinkSite& site = *static_cast<const FarLinkSite*>(site_pointer);
+    const int result = branch_on(*cpu, r13, site.branch, ChainKind::link);
+    if (result == 0) {
+        cpu->code_cache->patch(site.jump, static_cast<u32>(cpu->next_entry));
+        ++cpu->statistics.links;
     }
-    cpu->resume_rip = r13;
-    cpu->site = site;
-    return static_cast<int>(Leave::branch);
+    return result;
 }
 
 int on_straddle(Cpu* cpu, u64, void* site_pointer) {
@@ -92,7 +105,10 @@ int on_straddle(Cpu* cpu, u64, void* site_pointer) {
     const StraddleSite& site = *static_cast<const StraddleSite*>(site_pointer);
     const SampledScope sampled(cpu->statistics.chain_time,
                                static_cast<unsigned>(ChainKind::straddle));
-    const bool same = fetches_from(*cpu, Gva(cpu->page_base + page_size), *site.second);
+    bool same = fetches_from(*cpu, Gva(cpu->page_base + page_size), *site.second);
+    // If both pages show one frame, the place for its base is to have that of the code that runs.
+    if (same && site.second == site.page)
+        same = fetches_from(*cpu, Gva(cpu->page_base), *site.page);
     cpu->statistics.count(ChainKind::straddle, same);
     if (same) {
         cpu->next_host = site.cont;

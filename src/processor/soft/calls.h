@@ -15,9 +15,11 @@ namespace gnomon::processor::soft {
 
 int on_slow_access(Cpu* cpu, u64 r13, void* site); ///< R13 = address, `site`: AccessSite
 int on_commit(Cpu* cpu, u64 r13, void* site);
-int on_helper(Cpu* cpu, u64 r13, void* site);   ///< `site`: HelperSite
-int on_dispatch(Cpu* cpu, u64 r13, void* site); ///< R13 = RIP; goes on there if nothing waits
-int on_branch(Cpu* cpu, u64 r13, void* site);   ///< likewise; `site`: BranchSite
+int on_helper(Cpu* cpu, u64 r13, void* site); ///< `site`: HelperSite
+/// R13 = RIP; goes on there if nothing waits. `place`: the BranchSite; or the return pad of a CALL,
+/// which has it; or nullptr.
+int on_branch(Cpu* cpu, u64 r13, void* place);
+int on_far_link(Cpu* cpu, u64 r13, void* site); ///< likewise; `site`: FarLinkSite
 int on_straddle(Cpu* cpu, u64 r13, void* site); ///< `site`: StraddleSite
 int on_group(Cpu* cpu, u64 r13, void* site);    ///< R13 = address, `site`: GroupSite
 

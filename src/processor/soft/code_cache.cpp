@@ -20,6 +20,8 @@ constexpr std::size_t kept_writable = 1024 * 1024;
 /// The share of the code memory that is for cold code.
 constexpr std::size_t cold_share = 4;
 
+constexpr u32 jump_length = 5; // E9, rel32
+
 u64 straddle_key(Gpa frame, u16 offset) { return frame.frame_number() << page_shift | offset; }
 
 } // namespace
@@ -43,8 +45,10 @@ void CodeChunks::clear() {
     m_monitor.clear();
 }
 
-Result<std::unique_ptr<CodeCache>> CodeCache::create(std::size_t bytes) {
+Result<std::unique_ptr<CodeCache>> CodeCache::create(std::size_t bytes, unsigned pages) {
+    VERIFY(pages >= 2 && pages <= code_page_limit);
     std::unique_ptr<CodeCache> cache(new CodeCache);
+    cache->m_page_limit = pages;
     cache->m_fd = FileDescriptor(::memfd_create("gnomon-code", MFD_CLOEXEC));
     if (!cache->m_fd || ::ftruncate(cache->m_fd.get(), static_cast<off_t>(bytes)) != 0)
         return fail("cannot create {} MiB of code memory: {}", bytes >> 20, std::strerror(errno));
@@ -103,17 +107,25 @@ void* CodeCache::raw(std::size_t size, std::size_t alignment) {
     return m_sites.base() + begin;
 }
 
-PageCode& CodeCache::page(Gpa frame, Mode mode) {
-    std::unique_ptr<PageCode>& slot = m_pages[page_key(frame, mode)];
-    if (slot == nullptr) {
-        slot = std::make_unique<PageCode>();
-        slot->frame = frame;
-        slot->mode = mode;
-        slot->base_slot = static_cast<unsigned>(m_pages.size() % base_slot_count);
-        slot->entries = std::make_unique_for_overwrite<u32[]>(page_size);
-        std::fill_n(slot->entries.get(), page_size, m_entry_miss);
+PageCode* CodeCache::page(Gpa frame, Mode mode) {
+    if (PageCode* known = find_page(frame, mode); known != nullptr) return known;
+    u32 base_slot = 0;
+    if (!mode.has(Mode::single)) {
+        const bool monitor = mode.set() == TlbSet::monitor;
+        unsigned& used = m_slots_used[monitor ? 1 : 0];
+        if (used == (monitor ? monitor_code_page_limit : m_page_limit)) return nullptr;
+        base_slot = static_cast<u32>(
+            (monitor ? offsetof(Cpu, monitor_base_slots) : base_slots_offset) + 8 * used++);
     }
-    return *slot;
+    auto page = std::make_unique<PageCode>();
+    page->frame = frame;
+    page->mode = mode;
+    page->base_slot = base_slot;
+    page->storage = std::make_unique_for_overwrite<u32[]>(1 + page_size);
+    page->entries = page->storage.get() + 1;
+    page->entries[-1] = base_slot;
+    std::fill_n(page->entries, page_size, m_entry_miss);
+    return (m_pages[page_key(frame, mode)] = std::move(page)).get();
 }
 
 void CodeCache::add(Block block, std::span<const Mark> marks, bool findable) {
@@ -123,8 +135,23 @@ void CodeCache::add(Block block, std::span<const Mark> marks, bool findable) {
     FrameCode& frame = m_code_frames[block.page->frame.frame_number()];
     if (std::find(frame.pages.begin(), frame.pages.end(), block.page) == frame.pages.end())
         frame.pages.push_back(block.page);
-    if (findable) set_entry(*block.page, block.offset, block.entry);
+    if (findable) {
+        PageCode& page = *block.page;
+        set_entry(page, block.offset, block.entry);
+        page.live.emplace_back(block.offset, block.entry);
+        if (const auto old = page.dropped.find(block.offset); old != page.dropped.end()) {
+            lead_away(old->second, block.entry);
+            page.dropped.erase(old);
+        }
+    }
     m_block_list.push_back(block);
+}
+
+/// Has what jumps to `entry` go on at `target`. No code of the block but its entry is touched.
+void CodeCache::lead_away(u32 entry, u32 target) {
+    constexpr u8 jump = 0xe9; // rel32
+    *writable(entry) = jump;
+    patch(entry + jump_length, target);
 }
 
 void CodeCache::set_entry(PageCode& page, u16 offset, u32 entry) {
@@ -138,12 +165,12 @@ void CodeCache::set_entry(PageCode& page, u16 offset, u32 entry) {
 void CodeCache::add_call(PageCode& page, u16 return_offset, const CallTail& tail) {
     const auto [it, added] = page.calls.try_emplace(return_offset, tail);
     if (!added) return;
+    if (tail.site != nullptr) m_call_sites.emplace(tail.pad, tail.site);
     if (const u32 e = page.entries[return_offset]; e != m_entry_miss)
         route_by_pad(page, return_offset, it->second, e);
 }
 
 void CodeCache::route_by_pad(PageCode& page, u16 offset, CallTail& tail, u32 entry) {
-    constexpr u32 jump_length = 5; // E9, rel32
     patch(tail.pad + jump_length, entry);
     tail.entry = entry;
     page.entries[offset] = tail.pad;
@@ -207,14 +234,23 @@ void CodeCache::drop(Gpa frame) {
     const auto it = m_code_frames.find(frame.frame_number());
     if (it == m_code_frames.end()) return;
     for (PageCode* page : it->second.pages) {
-        std::fill_n(page->entries.get(), page_size, m_entry_miss);
+        std::fill_n(page->entries, page_size, m_entry_miss);
         page->calls.clear();
+        for (const auto& [offset, entry] : page->live) {
+            lead_away(entry, m_find[static_cast<unsigned>(page->mode.set())]);
+            page->dropped[offset] = entry;
+        }
+        page->live.clear();
     }
     if (it->second.straddled)
         std::erase_if(m_straddlers, [&](const auto& item) {
             const Straddler& s = item.second;
             if (s.page->frame != frame.page() && s.second != frame.page()) return false;
             if (entry(*s.page, s.offset) == s.entry) s.page->entries[s.offset] = m_entry_miss;
+            if (std::erase(s.page->live, std::pair(s.offset, s.entry)) != 0) {
+                lead_away(s.entry, m_find[static_cast<unsigned>(s.page->mode.set())]);
+                s.page->dropped[s.offset] = s.entry;
+            }
             return true;
         });
     m_code_frames.erase(it);
@@ -226,6 +262,8 @@ void CodeCache::flush() {
         area.used = area.released = area.begin;
     m_areas[static_cast<unsigned>(CodePart::hot)].used = m_thunks_end;
     m_pages.clear();
+    m_slots_used[0] = m_slots_used[1] = 0;
+    m_call_sites.clear();
     m_code_frames.clear();
     m_chunks.clear();
     m_straddlers.clear();

@@ -25,6 +25,8 @@
 
 namespace gnomon::processor::soft {
 
+struct BranchSite;
+
 /// The host's CALL of one guest CALL, and the jump behind it, its *return pad*. The host predicts
 /// that a RET goes to the pad of the last CALL, so while a translation at the guest's return
 /// address exists, the entry table names the pad, which jumps there.
@@ -32,7 +34,8 @@ struct CallTail {
     u16 page_offset = 0; ///< of the CALL
     u32 begin = 0;       ///< executable address; every translation of the CALL ends by going here
     u32 pad = 0;
-    u32 entry = 0; ///< where the pad jumps; 0: not yet
+    const BranchSite* site = nullptr; ///< of the CALL, if its target may be refused
+    u32 entry = 0;                    ///< where the pad jumps; 0: not yet
 };
 
 /// Translations that begin in one guest frame, for one mode. `entries` is what indirect branches
@@ -41,11 +44,20 @@ struct PageCode {
     Gpa frame;
     Mode mode;
     /// By page offset: executable address of the block's entry, of the return pad that jumps to it,
-    /// or of the miss stub.
-    std::unique_ptr<u32[]> entries;
-    /// Index in Cpu::base_slots. Pages may share one: the last to be entered has it.
-    unsigned base_slot = 0;
+    /// or of the miss stub. Before the first: base_slot.
+    u32* entries = nullptr;
+    std::unique_ptr<u32[]> storage; ///< of the entries
+    /// Where behind GS the page's base is, if the fetch TLB's current context has an entry for this
+    /// page there (the last one filled or used, if it has several), else no_base. 0: there is no
+    /// such place, since the page has blocks of one instruction. Translated code is entered by a
+    /// comparison with it, and takes its base from it: so where code runs is predicted by the host
+    /// as a branch, and what is computed from it does not wait for what RIP was computed from.
+    u32 base_slot = 0;
     std::unordered_map<u16, CallTail> calls; ///< by page offset of the return address
+    /// By page offset: the entries of all live blocks, and of the last one that was dropped, which
+    /// may still be the target of jumps.
+    std::vector<std::pair<u16, u32>> live;
+    std::unordered_map<u16, u32> dropped;
 };
 
 /// A place in a block where one guest instruction's host code begins.
@@ -124,7 +136,9 @@ inline constexpr unsigned code_part_count = 2;
 class CodeCache {
 public:
     /// @param bytes size of the code memory; at least 256 KiB.
-    [[nodiscard]] static Result<std::unique_ptr<CodeCache>> create(std::size_t bytes);
+    /// @param pages that can have a base slot, beside monitor mode's; at most code_page_limit.
+    [[nodiscard]] static Result<std::unique_ptr<CodeCache>> create(std::size_t bytes,
+                                                                   unsigned pages);
     CodeCache(const CodeCache&) = delete;
     CodeCache& operator=(const CodeCache&) = delete;
     ~CodeCache() = default;
@@ -158,13 +172,16 @@ public:
         return executable_address >= m_executable && executable_address < m_executable + m_size;
     }
     /// Everything before the hot part's frontier belongs to the thunks and survives `flush`.
-    void seal_thunks(u32 entry_miss) {
+    /// @param find by TlbSet, as Thunks::find.
+    void seal_thunks(u32 entry_miss, const std::array<u32, tlb_set_count>& find) {
         m_thunks_end = area(CodePart::hot).used;
         m_entry_miss = entry_miss;
+        m_find = find;
     }
 
     // --- index ---
-    [[nodiscard]] PageCode& page(Gpa frame, Mode mode);
+    /// nullptr: there are as many as there can be, until `flush`.
+    [[nodiscard]] PageCode* page(Gpa frame, Mode mode);
     [[nodiscard]] PageCode* find_page(Gpa frame, Mode mode) const {
         const auto it = m_pages.find(page_key(frame, mode));
         return it == m_pages.end() ? nullptr : it->second.get();
@@ -182,6 +199,17 @@ public:
         const u32 e = way(page, offset);
         const auto call = page.calls.find(offset);
         return e != 0 && call != page.calls.end() && call->second.pad == e ? call->second.entry : e;
+    }
+    /// The site of the CALL whose pad is at `address`, which may be a dropped one's, or nullptr.
+    [[nodiscard]] const BranchSite* call_site(u32 pad) const {
+        const auto it = m_call_sites.find(pad);
+        return it == m_call_sites.end() ? nullptr : it->second;
+    }
+    /// Calls f(page) for each page.
+    template <class F>
+    void for_each_page(F f) const {
+        for (const auto& item : m_pages)
+            f(*item.second);
     }
     /// Makes the pad behind a host CALL the way to its return address.
     void add_call(PageCode& page, u16 return_offset, const CallTail& tail);
@@ -212,7 +240,8 @@ public:
         return (m_chunks.of(gpa) & chunk_mask(gpa.page_offset(), gpa.page_offset() + size)) != 0;
     }
     void note_code_bytes(Gpa frame, u32 begin, u32 end);
-    /// Drops every translation made from `frame`. Its host code stays until `flush`.
+    /// Drops every translation made from `frame`. Its host code stays until `flush`; what jumps to
+    /// an entry of it gets to Thunks::find, or to what is translated there next.
     void drop(Gpa frame);
     /// Drops everything. Not while translated code is on the host stack.
     void flush();
@@ -232,6 +261,7 @@ public:
 private:
     CodeCache() = default;
     void set_entry(PageCode& page, u16 offset, u32 entry);
+    void lead_away(u32 entry, u32 target);
     void route_by_pad(PageCode& page, u16 offset, CallTail& tail, u32 entry);
     void* raw(std::size_t size, std::size_t alignment);
     [[nodiscard]] static u64 page_key(Gpa frame, Mode mode) {
@@ -271,8 +301,13 @@ private:
     u8* m_writable = nullptr;
     u32 m_executable = 0;
     std::size_t m_size = 0, m_thunks_end = 0;
+    unsigned m_page_limit = 0;
     std::array<Area, code_part_count> m_areas; ///< by CodePart
     u32 m_entry_miss = 0;
+    std::array<u32, tlb_set_count> m_find{};
+    /// Pages that have a base slot, by whether they are monitor mode's.
+    unsigned m_slots_used[2] = {};
+    std::unordered_map<u32, const BranchSite*> m_call_sites;    ///< by pad
     std::unordered_map<u64, std::unique_ptr<PageCode>> m_pages; ///< key: frame number << 16 | mode
     std::unordered_map<u64, FrameCode> m_code_frames;
     CodeChunks m_chunks;

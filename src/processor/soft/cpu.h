@@ -63,8 +63,14 @@ struct Tlb {
 /// Access groups that a block can have (access_groups.h).
 inline constexpr unsigned access_group_count = 8;
 
-/// Slots of Cpu::base_slots.
-inline constexpr unsigned base_slot_count = 4096;
+/// Pages that can have translations at a time, but for those whose blocks are of one instruction
+/// and, apart, those of monitor mode. Each has a place for its base (PageCode::base_slot).
+inline constexpr unsigned code_page_limit = 8192, monitor_code_page_limit = 64;
+/// What such a place holds when the page is nowhere. No page's base: not a multiple of its size.
+inline constexpr u64 no_base = 1;
+
+/// Entries of a jump cache; a power of two, of at least a page.
+inline constexpr unsigned jump_cache_size = 1 << 14;
 
 /// No instruction's address.
 inline constexpr u64 no_rip = u64{1} << 63;
@@ -239,12 +245,12 @@ struct Cpu {
     bool resumed = false; ///< RF was set since, and is to be cleared when the run ends
     bool handler_entered = false; ///< monitor mode was entered in this run
     u64 hook_rip = 0;             ///< address of the execution hook whose handler was entered last
-    u64 hook_continuation = 0; ///< host address behind the check of that hook, which serves in the
-                               ///< same run
-    bool hook_passed = false;  ///< the instruction at hook_rip was begun in this run, and its hook
-                               ///< has not been met since
-    u64 resume_rip = 0;        ///< set by stubs that leave translated code
-    void* site = nullptr;      ///< what the stub that left wants done (LinkSite, BranchSite)
+    u64 hook_continuation = 0;  ///< host address behind the check of that hook, which serves in the
+                                ///< same run
+    bool hook_passed = false;   ///< the instruction at hook_rip was begun in this run, and its hook
+                                ///< has not been met since
+    u64 resume_rip = 0;         ///< set by stubs that leave translated code
+    const void* site = nullptr; ///< what the stub that left wants done (LinkSite, BranchSite)
     u32 guest_mxcsr = 0x1f80, host_mxcsr = 0x1f80;
     u64 fault_host_pc = 0; ///< host address of an instruction that raised a host signal
     int fault_signal = 0;
@@ -285,10 +291,11 @@ struct Cpu {
     using Statistics = Counters;
     Statistics statistics;
 
-    /// By PageCode::base_slot: `page_base` when code of that page was entered last. Translated code
-    /// takes it from here, and compares when it is entered: so where code runs is predicted by the
-    /// host as a branch, and what is computed from it does not wait for what RIP was computed from.
-    u64 base_slots[base_slot_count] = {};
+    /// By set and the low bits of RIP: the way (CodeCache::way) to a block of that set, which is
+    /// perhaps that of RIP - the block finds out - or Thunks::find.
+    u32 jump_cache[tlb_set_count][jump_cache_size] = {};
+    /// As the context's base slots, for the pages of monitor mode.
+    u64 monitor_base_slots[monitor_code_page_limit] = {};
 
     alignas(64) Tlb monitor_tlb;
 
@@ -300,8 +307,15 @@ struct Cpu {
 /// Where the sets of the current context lie behind GS. The Cpu ends at the end of a page, and
 /// what runs over that end meets no memory.
 inline constexpr u64 context_offset = sizeof(Cpu) + mapping_guard_size;
-/// Where the current context's deltas of its linear view are: view_region_count of them.
-inline constexpr u64 view_deltas_offset =
+/// Where the current context's base slots are: code_page_limit of them.
+inline constexpr u64 base_slots_offset =
     context_offset + ((keyed_set_count * sizeof(Tlb) + page_offset_mask) & ~page_offset_mask);
+/// Where the current context's deltas of its linear view are: view_region_count of them.
+inline constexpr u64 view_deltas_offset = base_slots_offset + code_page_limit * sizeof(u64);
+
+/// The entry of a jump cache for `rip`.
+[[nodiscard]] constexpr unsigned jump_cache_index(u64 rip) {
+    return static_cast<unsigned>(rip % jump_cache_size);
+}
 
 } // namespace gnomon::processor::soft

@@ -5,7 +5,8 @@
 /// Translated code reads both at fixed distances from GS, so the base of GS chooses the sets, and
 /// that costs translated code nothing. A window is
 ///
-///   [inaccessible][Cpu, shared][inaccessible][keyed_set_count sets, deltas; its own][inaccessible]
+///   [inaccessible][Cpu, shared][inaccessible][keyed_set_count sets, base slots, deltas; its
+///   own][inaccessible]
 ///
 /// where each inaccessible range is mapping_guard_size long, and the last one view_table_reach.
 #pragma once
@@ -32,6 +33,11 @@ public:
     [[nodiscard]] Tlb* sets(unsigned n) const {
         // SAFETY: mapped by create; any bytes are a Tlb.
         return reinterpret_cast<Tlb*>(base(n) + context_offset);
+    }
+    /// The base slots of window `n`: code_page_limit of them.
+    [[nodiscard]] u64* base_slots(unsigned n) const {
+        // SAFETY: mapped by create; any bytes are numbers.
+        return reinterpret_cast<u64*>(base(n) + base_slots_offset);
     }
     /// The deltas of the linear view of window `n`.
     [[nodiscard]] u64* view_deltas(unsigned n) const {

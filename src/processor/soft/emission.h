@@ -22,6 +22,9 @@ inline u32 tlb_offset(TlbSet set, std::size_t member) {
                                             : context_offset + static_cast<u64>(set) * sizeof(Tlb);
     return static_cast<u32>(sets + member);
 }
+inline u32 jump_cache_offset(TlbSet set) {
+    return GNOMON_CPU(jump_cache) + static_cast<u32>(set) * jump_cache_size * 4;
+}
 inline u32 segment_base_slot(unsigned segment) {
     return GNOMON_CPU(cb.state.segment) + segment * static_cast<u32>(sizeof(Segment)) +
            static_cast<u32>(offsetof(Segment, base));

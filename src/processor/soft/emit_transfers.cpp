@@ -51,7 +51,8 @@ void BlockEmitter::branch_to(const Target& target, bool polled) {
 
 void BlockEmitter::go_to(i64 offset) { branch_to({offset, false, nullptr}); }
 
-/// To an address in another page, or anywhere from a block of one instruction.
+/// To an address in another page, or anywhere from a block of one instruction. Once the target is
+/// known the jump leads straight to its entry, which compares.
 void BlockEmitter::far_jump_to(const Target& target, HostJump kind) {
     load_page_base(h::r13);
     const bool wide = m_mode.has(Mode::code64);
@@ -63,7 +64,20 @@ void BlockEmitter::far_jump_to(const Target& target, HostJump kind) {
         m.lea(wide ? Xbyak::Reg(h::r13) : Xbyak::Reg(h::r13d), m.ptr[h::r13 + h::r14]);
     }
     if (target.narrow) m.movzx(h::r13d, h::r13w);
-    indirect_jump(target.site, kind);
+    if (target.narrow || !has_base_slot()) {
+        indirect_jump(target.site, kind);
+        return;
+    }
+    FarLinkSite* const site = m_cache.allocate<FarLinkSite>();
+    site->branch = target.site;
+    if (kind == HostJump::call) {
+        site->jump = m.call_later();
+    } else {
+        VERIFY(kind == HostJump::jump);
+        push_site(target.site);
+        site->jump = m.jump_later();
+    }
+    m_far_links.push_back(site);
 }
 
 void BlockEmitter::jump_if(const Instruction& i, u8 condition) {
@@ -71,36 +85,33 @@ void BlockEmitter::jump_if(const Instruction& i, u8 condition) {
     m_links.push_back({m.jump_if_later(condition), target});
 }
 
-/// Jumps to R13 = RIP, keeping the flags, by way of the fetch TLB and the page's entry table. What
-/// misses there leaves: whether the branch may go to its target is looked at only then, since what
-/// the TLB holds has been looked at.
+/// Jumps to R13 = RIP, keeping the flags, by the jump cache. The block that it names compares where
+/// it is entered, so what misses goes there too, and on by the fetch TLB (Thunks::find). What that
+/// misses leaves: whether the branch may go to its target is looked at only then, since what the
+/// TLB holds has been looked at.
 void BlockEmitter::indirect_jump(const BranchSite* site, TlbSet set, HostJump kind) {
     if (m_mode.has(Mode::single) || !m_bmi2) {
         leave_for(site);
         return;
     }
-    m.mov(h::r14, h::rcx);
-    tlb_index(h::rcx, h::r13);
-    m.load_indexed(h::rcx, tlb_offset(set, offsetof(Tlb, fetch_tag)), h::rcx);
-    m.lea(h::rcx, m.ptr[h::rcx + h::r13 + in_page_bias()]);
-    m_fetch_misses.push_back({jump_unless_in_page(), site});
-    m.mov(h::rcx, h::r14);
-    tlb_index(h::r14, h::r13);
-    m.load_indexed(h::r14, tlb_offset(set, offsetof(Tlb, fetch_code)), h::r14);
-    m.mov(h::r14d, m.ptr[h::r14 + h::r13 * 4]);
-    // With a word on the host's stack that the block drops.
-    switch (kind) {
-    case HostJump::jump:
-        m.push(h::r14);
+    extract(h::r14, h::r13, &LookUpMasks::jump);
+    m.db(0x65), m.mov(h::r14d, m.dword[h::r14 * 4 + std::size_t{jump_cache_offset(set)}]);
+    // With a word on the host's stack that the block drops, and that names the site.
+    if (kind == HostJump::call) {
+        m.call(h::r14);
+        return;
+    }
+    push_site(site);
+    if (kind == HostJump::jump) {
         m.jmp(h::r14);
-        break;
-    case HostJump::call: m.call(h::r14); break;
-    case HostJump::ret: // goes where it is told, and is predicted to go behind the last CALL
-        m.push(h::r14);
+    } else { // goes where it is told, and is predicted to go behind the last CALL
         m.push(h::r14);
         m.ret();
-        break;
     }
+}
+
+void BlockEmitter::push_site(const BranchSite* site) {
+    m.push(static_cast<int>(reinterpret_cast<std::uintptr_t>(site)));
 }
 
 /// R13 = the `size` bytes that the access found.
@@ -247,11 +258,13 @@ void BlockEmitter::call_tail(const DecodedInstruction& d, const Target& target,
     }
     CallTail tail;
     tail.page_offset = i.page_offset;
+    tail.site = branch;
     tail.begin = m.here();
     branch_on(HostJump::call);
     tail.pad = m.here();
     m.jump_to(m_thunks.entry_miss); // until there is an entry
     m_cache.add_call(m_page, return_offset, tail);
+    m_new_return_offset = return_offset;
 }
 
 void BlockEmitter::emit_return(const DecodedInstruction& d) {

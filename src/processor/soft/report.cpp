@@ -19,7 +19,7 @@ constexpr const char* access_kinds[] = {"read_fill",  "write_fill", "unfilled", 
                                         "page_fault", "refused",    "group_fill", "group_singly"};
 static_assert(std::size(access_kinds) == access_kind_count);
 
-constexpr const char* chain_kinds[] = {"dispatch", "branch", "straddle", "helper"};
+constexpr const char* chain_kinds[] = {"dispatch", "branch", "straddle", "helper", "link"};
 static_assert(std::size(chain_kinds) == chain_kind_count);
 
 /// By Leave, which begins at 1.

@@ -67,6 +67,12 @@ struct BranchSite {
     u8 counter_size = 0; ///< LOOP: bytes of the counter that it has decremented
 };
 
+/// A direct branch to another page that is not linked yet. Lives until the cache is flushed.
+struct FarLinkSite {
+    u32 jump = 0; ///< executable address of the rel32 to patch: its target is entered as blocks are
+    const BranchSite* branch = nullptr;
+};
+
 /// The beginning of a block whose one instruction goes on in the page behind its own.
 struct StraddleSite {
     u32 cont = 0;        ///< host address behind the check

@@ -59,7 +59,7 @@ bool at_execution_hook(const ControlBlock& cb) {
 Result<std::unique_ptr<SoftProcessor>> SoftProcessor::create(const SoftProcessorOptions& options) {
     std::unique_ptr<SoftProcessor> p(new SoftProcessor);
     p->m_features = FeatureSet::of_host().without(options.withheld);
-    auto cache = CodeCache::create(options.code_cache_bytes);
+    auto cache = CodeCache::create(options.code_cache_bytes, options.code_pages);
     if (!cache) return tl::unexpected(cache.error());
     p->m_cache = std::move(*cache);
     auto contexts = TlbContexts::create();
@@ -69,11 +69,13 @@ Result<std::unique_ptr<SoftProcessor>> SoftProcessor::create(const SoftProcessor
     p->m_views.emplace(*p->m_contexts, *p->m_cache,
                        p->m_features.has(Feature::bmi2) ? options.views : LinearViews::none);
     p->m_cpu->code_cache = p->m_cache.get();
-    p->m_thunks =
-        make_thunks(*p->m_cache,
-                    {on_slow_access, on_commit, on_helper, on_dispatch, on_branch, on_straddle,
-                     on_group, on_extended_helper},
-                    {.avx = p->m_features.has(Feature::avx), .keep_vectors = calls_keep_vectors()});
+    p->m_thunks = make_thunks(*p->m_cache,
+                              {on_slow_access, on_commit, on_helper, on_branch, on_far_link,
+                               on_straddle, on_group, on_extended_helper},
+                              {.avx = p->m_features.has(Feature::avx),
+                               .bmi2 = p->m_features.has(Feature::bmi2),
+                               .keep_vectors = calls_keep_vectors()});
+    p->empty_jump_caches();
     p->m_cpu->outside_thunk = p->m_thunks.outside;
     p->m_cpu->commit_thunk = p->m_thunks.commit;
     p->m_cpu->enter_thunk = p->m_thunks.enter;
@@ -121,9 +123,16 @@ void SoftProcessor::activate() {
     gs_base = wanted;
 }
 
+void SoftProcessor::empty_jump_caches() {
+    for (unsigned set = 0; set < tlb_set_count; ++set)
+        std::fill(std::begin(m_cpu->jump_cache[set]), std::end(m_cpu->jump_cache[set]),
+                  m_thunks.find[set]);
+}
+
 void SoftProcessor::flush_code() {
     m_cache->flush();
     m_contexts->forget_fetches();
+    empty_jump_caches();
     m_cpu->flush_wanted = false;
     ++m_cpu->statistics.cache_flushes;
 }
@@ -168,8 +177,19 @@ SoftProcessor::Target SoftProcessor::find_target() {
         cpu.raise(Vector::gp, 0); // there is no code behind device registers
         return {};
     }
-    PageCode& page = found.page != nullptr ? *found.page : m_cache->page(found.walk.frame, mode);
+    PageCode& page = found.page != nullptr ? *found.page : new_page(found.walk.frame, mode);
     return within_limit(translate_target(found.walk.frame, found.walk.host, page, gva));
+}
+
+/// A page that has no translations yet; those of all others may be lost.
+PageCode& SoftProcessor::new_page(Gpa frame, Mode mode) {
+    PageCode* page = m_cache->page(frame, mode);
+    if (page == nullptr) {
+        flush_code();
+        page = m_cache->page(frame, mode);
+        VERIFY(page != nullptr);
+    }
+    return *page;
 }
 
 SoftProcessor::Target SoftProcessor::within_limit(Target target) {
@@ -193,16 +213,28 @@ SoftProcessor::Target SoftProcessor::translate_target(Gpa frame, Hva host, PageC
     CodeBytes bytes;
     bytes.page = reinterpret_cast<const u8*>(host);
     prepare_code_frame(frame, host);
+    // Code takes its page's base from where the fetch TLB has put it.
+    const auto found_at = [&](u32 entry) -> Target {
+        if (!mode.has(Mode::single)) {
+            m_contexts->fill_fetch(mode.set(), gva, page->entries);
+            if (const u32 way = m_cache->way(*page, offset); way != 0)
+                remember_way(cpu, mode.set(), cpu.cb.state.rip, way);
+        }
+        return {entry, page};
+    };
     for (bool retried = false;; retried = true) {
         const Translation t = m_translator->translate(cpu, *page, offset, bytes);
         switch (t.kind) {
-        case Translation::Kind::done: return {t.entry, page};
+        case Translation::Kind::done: return found_at(t.entry);
         case Translation::Kind::cache_full:
             VERIFY(!retried || bytes.second != nullptr);
             flush_code();
-            page = &m_cache->page(frame, mode);
-            if (bytes.second_page != nullptr)
-                bytes.second_page = &m_cache->page(bytes.second_frame, mode);
+            page = m_cache->page(frame, mode);
+            VERIFY(page != nullptr);
+            if (bytes.second_page != nullptr) {
+                bytes.second_page = m_cache->page(bytes.second_frame, mode);
+                VERIFY(bytes.second_page != nullptr);
+            }
             continue;
         case Translation::Kind::needs_second: {
             u64 second_rip = cpu.page_base + page_size;
@@ -228,9 +260,16 @@ SoftProcessor::Target SoftProcessor::translate_target(Gpa frame, Hva host, PageC
             if (const u32 entry =
                     m_cache->straddling_entry(*page, offset, found.frame, checks_itself);
                 entry != 0)
-                return {entry, page};
+                return found_at(entry);
             prepare_code_frame(found.frame, found.host);
-            if (checks_itself) bytes.second_page = &m_cache->page(found.frame, mode);
+            if (checks_itself) {
+                bytes.second_page = m_cache->page(found.frame, mode);
+                if (bytes.second_page == nullptr) {
+                    bytes.second_page = &new_page(found.frame, mode); // has flushed the first
+                    page = m_cache->page(frame, mode);
+                    VERIFY(page != nullptr);
+                }
+            }
             bytes.second = reinterpret_cast<const u8*>(found.host);
             bytes.second_frame = found.frame;
             continue;
@@ -239,7 +278,7 @@ SoftProcessor::Target SoftProcessor::translate_target(Gpa frame, Hva host, PageC
     }
 }
 
-void SoftProcessor::link(void* site_pointer, const Target& target) {
+void SoftProcessor::link(const void* site_pointer, const Target& target) {
     const LinkSite& site = *static_cast<const LinkSite*>(site_pointer);
     // The target of the same page, still the one that the branch meant, and findable.
     const u32 entry = m_cache->entry(*site.page, site.target);
@@ -409,7 +448,7 @@ Exit SoftProcessor::enter() {
     FaultScope faults(cpu, *m_cache, m_thunks.host_fault);
     import_extended_state(cpu);
     cpu.split_flags();
-    void* link_site = nullptr;
+    const void* link_site = nullptr;
 
     constexpr u64 step_bit = u64{1} << 14; // DR6.BS
     const auto raise_debug_trap = [&](u64 dr6_bits) {

@@ -16,6 +16,8 @@ namespace gnomon::processor::soft {
 
 struct SoftProcessorOptions {
     std::size_t code_cache_bytes = std::size_t{64} << 20;
+    /// Guest pages, by mode, that can have translations at a time: 2 to code_page_limit.
+    unsigned code_pages = code_page_limit;
     /// Translated code counts the instructions that it begins (Cpu::Statistics::instructions).
     bool count_instructions = false;
     /// Features to do without, as on a host that has not got them: guests get #UD, and translated
@@ -62,7 +64,9 @@ private:
     /// The target, unless the instruction there goes beyond the limit of CS.
     [[nodiscard]] Target within_limit(Target target);
     void prepare_code_frame(Gpa frame, Hva host);
+    [[nodiscard]] PageCode& new_page(Gpa frame, Mode mode);
     void flush_code();
+    void empty_jump_caches();
     /// Turns Cpu::pending of kind exception into an injection.
     void raise_pending();
     /// Delivers the injection; returns true if `enter` must return Cpu::exit.
@@ -74,7 +78,7 @@ private:
     void note_user_event();
     /// After Leave::branch: goes to the target; or undoes the branch, and Cpu::pending says why.
     [[nodiscard]] bool finish_branch();
-    void link(void* site, const Target& target);
+    void link(const void* site, const Target& target);
     void activate();
     /// Runs translated code, and says why it came back.
     [[nodiscard]] Leave run(u32 entry);

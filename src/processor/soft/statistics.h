@@ -35,8 +35,9 @@ enum class ChainKind : u8 {
     branch,   ///< a near branch that missed the fetch TLB
     straddle, ///< an instruction across a page end
     helper,   ///< a helper that changed RIP, mode or both
+    link,     ///< a direct branch to another page, which is linked if it goes on
 };
-inline constexpr unsigned chain_kind_count = 4;
+inline constexpr unsigned chain_kind_count = 5;
 
 /// Time of every `period`-th occurrence. Off until `set_period`: then `occurs` is a decrement and a
 /// branch.

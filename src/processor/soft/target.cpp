@@ -13,7 +13,7 @@ bool fetches_from(Cpu& cpu, Gva gva, const PageCode& page) {
         return false;
     const Walk found = walk(cpu, gva, Reach::execute, set);
     if (found.kind != Walk::Kind::ram || found.frame != page.frame) return false;
-    cpu.tlb_contexts->fill_fetch(set, gva, page.entries.get());
+    cpu.tlb_contexts->fill_fetch(set, gva, page.entries);
     return true;
 }
 
@@ -37,6 +37,7 @@ LookUp look_up(Cpu& cpu, Mode mode) {
         if (entry != cpu.code_cache->entry_miss()) {
             ++cpu.statistics.fetch_hits;
             found.entry = entry;
+            remember_way(cpu, set, rip, entry);
             return found;
         }
     }
@@ -46,7 +47,10 @@ LookUp look_up(Cpu& cpu, Mode mode) {
     found.page = cpu.code_cache->find_page(found.walk.frame, mode);
     if (found.page == nullptr) return found;
     found.entry = cpu.code_cache->way(*found.page, offset);
-    if (cached) cpu.tlb_contexts->fill_fetch(set, gva, found.page->entries.get());
+    if (cached) {
+        cpu.tlb_contexts->fill_fetch(set, gva, found.page->entries);
+        if (found.entry != 0) remember_way(cpu, set, rip, found.entry);
+    }
     return found;
 }
 

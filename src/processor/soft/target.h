@@ -19,6 +19,11 @@ struct LookUp {
     return Gva(s.code64() ? rip : (s.segment[seg_cs].base + rip) & 0xffffffff);
 }
 
+/// Has branches to `rip` try `way` (CodeCache::way) first: a way of `set`.
+inline void remember_way(Cpu& cpu, TlbSet set, u64 rip, u32 way) {
+    cpu.jump_cache[static_cast<unsigned>(set)][jump_cache_index(rip)] = way;
+}
+
 /// The translation at state.rip for `mode`, which is that of the state, and page_base for it. Fills
 /// the fetch TLB. The caller has seen that an instruction may begin at RIP.
 [[nodiscard]] LookUp look_up(Cpu& cpu, Mode mode);

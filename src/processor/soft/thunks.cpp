@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "processor/soft/thunks.h"
 
+#include "processor/soft/emission.h"
+
 namespace gnomon::processor::soft {
 
 namespace host = Xbyak::util;
@@ -15,7 +17,8 @@ const Xbyak::Reg64* const pinned[] = {&host::rax, &host::rcx, &host::rdx, &host:
 class ThunkMaker {
 public:
     ThunkMaker(CodeCache& cache, const ThunkOptions& options)
-        : m(cache), m_avx(options.avx), m_keep_vectors(options.keep_vectors) {}
+        : m(cache), m_avx(options.avx), m_bmi2(options.bmi2), m_keep_vectors(options.keep_vectors) {
+    }
 
     Thunks make(const ThunkTargets& targets) {
         Thunks t;
@@ -38,12 +41,20 @@ public:
 
         t.enter = m.here();
         m.load(host::r13, GNOMON_CPU(cb.state.rip));
-        m.lea(host::rsp, m.ptr[host::rsp - 8]); // a word that the block drops
+        m.push(0); // a word that the block drops
         m.jump_through(GNOMON_CPU(next_entry));
 
-        t.entry_miss = m.here(); // is entered as blocks are
+        t.chain = m.here();
+        m.push(0);
+        t.entry_miss = m.here();
+        m.pop(host::r14);
+        m.jump_to(t.chain_branch);
+        t.far_link = m.here();
         m.lea(host::rsp, m.ptr[host::rsp + 8]);
-        t.chain = make_call(targets.dispatch, m_keep_vectors);
+        static_cast<void>(make_call(targets.far_link, m_keep_vectors));
+        for (unsigned set = 0; set < tlb_set_count; ++set)
+            t.find[set] =
+                m_bmi2 ? make_find(static_cast<TlbSet>(set), t.masks, t.entry_miss) : t.entry_miss;
 
         t.dispatch_offset = m.here();
         m.load(host::r14, GNOMON_CPU(page_base));
@@ -65,7 +76,7 @@ public:
         make_leave(Leave::host_fault);
 
         m.commit();
-        m.cache().seal_thunks(t.entry_miss);
+        m.cache().seal_thunks(t.entry_miss, t.find);
         // SAFETY: `run` was assembled just now for this signature.
         t.run = reinterpret_cast<int (*)(u64)>(static_cast<std::uintptr_t>(run));
         t.outside = reinterpret_cast<void (*)(void (*)(void*), void*)>(
@@ -88,6 +99,7 @@ private:
         masks.offset = put(page_offset_mask);
         masks.sign = put(u64{1} << 63);
         masks.view = put(~u64{0} << view_region_shift);
+        masks.jump = put(jump_cache_size - 1);
         m.align(line, false);
     }
 
@@ -95,7 +107,8 @@ private:
         for (const auto* r :
              {&host::rbp, &host::rbx, &host::r12, &host::r13, &host::r14, &host::r15})
             m.push(*r);
-        m.sub(host::rsp, 16); // a word that the block drops; then RSP is aligned to 16
+        m.sub(host::rsp, 8);
+        m.push(0); // a word that the block drops; then RSP is aligned to 16
         m.store(GNOMON_CPU(next_host), host::rdi);
         restore_vectors();
         restore_registers();
@@ -131,6 +144,42 @@ private:
         m.jump_to(m_leave_saved);
     }
 
+    /// As Thunks::find: see there.
+    u32 make_find(TlbSet set, const LookUpMasks& masks, u32 miss) {
+        const auto extract = [this](const Xbyak::Reg64& to, const Xbyak::Reg64& from, u32 mask) {
+            constexpr u32 length = 9; // as BlockEmitter::extract
+            const auto distance = static_cast<i32>(mask - (m.here() + length));
+            m.pext(to, from, m.ptr[host::rip + distance]);
+        };
+        const u32 begin = m.here();
+        m.push(host::rcx);
+        m.push(host::rdx);
+        extract(host::rdx, host::r13, masks.index);
+        m.load_indexed(host::rcx, tlb_offset(set, offsetof(Tlb, fetch_tag)), host::rdx);
+        m.load_indexed(host::rdx, tlb_offset(set, offsetof(Tlb, fetch_code)), host::rdx);
+        m.lea(host::rcx, m.ptr[host::rcx + host::r13]);
+        extract(host::rcx, host::rcx, masks.page);
+        const u32 hit = m.jrcxz_later();
+        m.pop(host::rdx);
+        m.pop(host::rcx);
+        m.jump_to(miss);
+        m.bind_short(hit);
+        m.lea(host::rdx, m.ptr[host::rdx + host::r13 * 4]); // into the entry table
+        m.mov(host::ecx, m.dword[host::rdx]);
+        extract(host::r14, host::r13, masks.jump);
+        m.db(0x65), m.mov(m.dword[host::r14 * 4 + std::size_t{jump_cache_offset(set)}], host::ecx);
+        // What comes before the table's first entry, since ~x = -x - 1.
+        extract(host::r14, host::r13, masks.offset);
+        m.not_(host::r14);
+        m.mov(host::edx, m.dword[host::rdx + host::r14 * 4]);
+        m.lea(host::r14, m.ptr[host::r13 + host::r14 + 1]); // the page
+        m.db(0x65), m.mov(m.qword[host::rdx], host::r14);
+        m.mov(host::r14, host::rcx);
+        m.pop(host::rdx);
+        m.pop(host::rcx);
+        m.jmp(host::r14);
+        return begin;
+    }
     u32 make_call(ThunkTarget target, bool keep_vectors) {
         const u32 begin = m.here();
         save_registers();
@@ -199,7 +248,7 @@ private:
 
     static constexpr unsigned rsp_index = 4;
     Assembler m;
-    bool m_avx, m_keep_vectors;
+    bool m_avx, m_bmi2, m_keep_vectors;
     u32 m_leave_live = 0, m_leave_saved = 0;
 };
 

@@ -12,12 +12,13 @@ namespace gnomon::processor::soft {
 using ThunkTarget = int (*)(Cpu*, u64 r13, void* site);
 
 struct ThunkTargets {
-    ThunkTarget slow_access, commit, helper, dispatch, branch, straddle, group; ///< of calls.h
+    ThunkTarget slow_access, commit, helper, branch, far_link, straddle, group; ///< of calls.h
     ThunkTarget extended_helper; ///< finds the guest's vector registers in Cpu::vector_spill
 };
 
 struct ThunkOptions {
     bool avx = false;          ///< the host has it
+    bool bmi2 = false;         ///< likewise
     bool keep_vectors = false; ///< targets other than extended_helper use general registers only
 };
 

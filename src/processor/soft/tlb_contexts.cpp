@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "processor/soft/tlb_contexts.h"
 
+#include "processor/soft/code_cache.h"
+
 #include <algorithm>
 
 namespace gnomon::processor::soft {
@@ -15,16 +17,20 @@ Result<std::unique_ptr<TlbContexts>> TlbContexts::create() {
 
 TlbContexts::TlbContexts(CpuWindows windows, std::unique_ptr<ViewSpace> space)
     : m_windows(std::move(windows)), m_view_space(std::move(space)),
-      m_monitor(m_windows.cpu().monitor_tlb) {
+      m_monitor(m_windows.cpu().monitor_tlb, m_windows.base(0)) {
     m_monitor.make_empty();
+    std::fill(std::begin(cpu().monitor_base_slots), std::end(cpu().monitor_base_slots), no_base);
     m_contexts.reserve(count);
     for (unsigned n = 0; n < count; ++n) {
         Tlb* const sets = m_windows.sets(n);
+        const Hva window = m_windows.base(n);
+        std::fill_n(m_windows.base_slots(n), code_page_limit, no_base);
         m_contexts.push_back({no_root,
                               0,
                               0,
                               0,
-                              {TlbSetState(sets[0]), TlbSetState(sets[1]), TlbSetState(sets[2])},
+                              {TlbSetState(sets[0], window), TlbSetState(sets[1], window),
+                               TlbSetState(sets[2], window)},
                               LinearView(*m_view_space, m_windows.view_deltas(n))});
     }
     m_current = m_contexts.data();
@@ -158,6 +164,11 @@ const TlbSetState& TlbContexts::set(unsigned n, TlbSet set) {
     Context& c = m_contexts[n];
     if (&c != m_current) bring_up_to_date(c);
     return c.sets[static_cast<unsigned>(set)];
+}
+
+u64 TlbContexts::base_of(unsigned n, const PageCode& page) const {
+    // SAFETY: PageCode::base_slot names 8 bytes of the window.
+    return *reinterpret_cast<const u64*>(m_windows.base(n) + page.base_slot);
 }
 
 } // namespace gnomon::processor::soft

@@ -23,6 +23,8 @@
 
 namespace gnomon::processor::soft {
 
+struct PageCode;
+
 class TlbContexts {
 public:
     static constexpr unsigned count = 16;
@@ -102,6 +104,8 @@ public:
     /// A set of context `n`, which is brought up to date first.
     [[nodiscard]] const TlbSetState& set(unsigned n, TlbSet set);
     [[nodiscard]] const TlbSetState& monitor_set() const { return m_monitor; }
+    /// What the base slot of `page` holds in context `n`.
+    [[nodiscard]] u64 base_of(unsigned n, const PageCode& page) const;
 
 private:
     static constexpr u64 no_root = ~u64{0}; ///< no byte offset in an arena

@@ -23,6 +23,7 @@ void clear_tags(u64 (&tags)[tlb_size], unsigned first, unsigned count) {
 } // namespace
 
 void TlbSetState::make_empty() {
+    if (std::exchange(m_made, true)) return;
     for (const unsigned i : {0U, tlb_size - 1}) {
         clear_tags(m_tlb->read_tag, i, 1);
         clear_tags(m_tlb->write_tag, i, 1);
@@ -41,9 +42,22 @@ void TlbSetState::fill(Gva gva, Hva host, bool writable) {
 
 void TlbSetState::fill_fetch(Gva gva, const u32* entries) {
     const unsigned i = tlb_index(gva);
+    forget_fetch(i);
     m_fetch_groups |= u64{1} << (i / group_size);
     m_tlb->fetch_tag[i] = tlb_tag(gva);
     m_tlb->fetch_code[i] = fetch_code(gva, entries);
+    m_base_slots[i] = entries[-1];
+    base_at(m_base_slots[i]) = gva.page().value();
+}
+
+/// No base slot names a page without a fetch entry. If the page has another, translated code that
+/// wants it finds it and sets the slot again (Thunks::find).
+void TlbSetState::forget_fetch(unsigned i) {
+    u64& tag = m_tlb->fetch_tag[i];
+    if (tag == tlb_no_tag(i)) return;
+    u64& base = base_at(m_base_slots[i]);
+    if (base == ~tag + 1) base = no_base;
+    tag = tlb_no_tag(i);
 }
 
 void TlbSetState::forget_all() {
@@ -57,8 +71,10 @@ void TlbSetState::forget_all() {
 }
 
 void TlbSetState::forget_fetches() {
-    for_each_group(m_fetch_groups, group_size,
-                   [this](unsigned first) { clear_tags(m_tlb->fetch_tag, first, group_size); });
+    for_each_group(m_fetch_groups, group_size, [this](unsigned first) {
+        for (unsigned i = first; i < first + group_size; ++i)
+            forget_fetch(i);
+    });
     m_fetch_groups = 0;
 }
 
@@ -67,7 +83,7 @@ void TlbSetState::forget_page(Gva gva) {
     const u64 tag = tlb_tag(gva);
     if (m_tlb->read_tag[i] == tag) m_tlb->read_tag[i] = tlb_no_tag(i);
     if (m_tlb->write_tag[i] == tag) m_tlb->write_tag[i] = tlb_no_tag(i);
-    if (m_tlb->fetch_tag[i] == tag) m_tlb->fetch_tag[i] = tlb_no_tag(i);
+    if (m_tlb->fetch_tag[i] == tag) forget_fetch(i);
 }
 
 void TlbSetState::note_writer(unsigned i) {

@@ -16,11 +16,14 @@ namespace gnomon::processor::soft {
 /// One set and what finds its entries quickly.
 class TlbSetState {
 public:
-    explicit TlbSetState(Tlb& tlb) : m_tlb(&tlb) {}
-    /// The first thing to call: the pages hold zeros.
+    /// @param window a base of GS by which translated code sees the set, and the base slots of the
+    ///        pages that the set's entries are for.
+    TlbSetState(Tlb& tlb, Hva window) : m_tlb(&tlb), m_window(window) {}
+    /// The first thing to call: the pages hold zeros. Nothing if it was called before.
     void make_empty();
 
     void fill(Gva gva, Hva host, bool writable);
+    /// @param entries the page's entry table, with its base slot before it; the slot gets `gva`.
     void fill_fetch(Gva gva, const u32* entries);
     void forget_all();
     void forget_page(Gva gva);
@@ -50,8 +53,18 @@ private:
         return m_tlb->write_tag[i] != tlb_no_tag(i) && writer_slot(m_tlb->host_page[i]) == slot;
     }
     void note_writer(unsigned i);
+    /// The base slot at `place` behind GS.
+    [[nodiscard]] u64& base_at(u32 place) const {
+        // SAFETY: PageCode::base_slot names 8 bytes of the window.
+        return *reinterpret_cast<u64*>(m_window + place);
+    }
+    void forget_fetch(unsigned i);
 
     Tlb* m_tlb;
+    Hva m_window;
+    /// By fetch entry that is not empty: PageCode::base_slot. The page itself may be gone.
+    std::array<u32, tlb_size> m_base_slots{};
+    bool m_made = false;
     u64 m_data_groups = 0, m_fetch_groups = 0;
     /// By host page, so that a revocation need not look at all entries. An entry that may write to
     /// a page is found in the page's slot: its number + 1, or `several`. 0: there is none.

@@ -46,6 +46,38 @@ public:
         return {};
     }
 
+    /// Likewise where code is believed to run: each base slot follows from a fetch entry.
+    [[nodiscard]] std::string check_bases(TlbContexts& contexts, unsigned n) const {
+        std::string wrong;
+        m_cpu.code_cache->for_each_page([&](const PageCode& page) {
+            if (page.base_slot == 0) return;
+            const u64 base = contexts.base_of(n, page);
+            if (base == no_base) return;
+            const TlbSet set = page.mode.set();
+            const Tlb& t =
+                (set == TlbSet::monitor ? contexts.monitor_set() : contexts.set(n, set)).tlb();
+            const unsigned i = tlb_index(Gva(base));
+            if (t.fetch_tag[i] != tlb_tag(Gva(base)) ||
+                t.fetch_code[i] != fetch_code(Gva(base), page.entries))
+                wrong =
+                    fmt::format("context {}, set {}: code of {} runs at {} without a fetch entry",
+                                n, static_cast<unsigned>(set), page.frame, Gva(base));
+        });
+        return wrong;
+    }
+
+    /// Whether all that the jump cache of each set names is that set's.
+    [[nodiscard]] std::string check_jump_caches(const Thunks& thunks) const {
+        for (unsigned set = 0; set < tlb_set_count; ++set)
+            for (const u32 way : m_cpu.jump_cache[set]) {
+                if (way == thunks.find[set] || way == thunks.entry_miss) continue;
+                const Block* block = m_cpu.code_cache->containing(way);
+                if (block == nullptr || block->page->mode.set() != static_cast<TlbSet>(set))
+                    return fmt::format("set {}: the jump cache has {:#x}", set, way);
+            }
+        return {};
+    }
+
 private:
     static Gva page_of(u64 tag) { return Gva(~tag + 1); }
     [[nodiscard]] Walk find(u64 tag, u64 root, Reach reach, TlbSet set) const {
@@ -68,8 +100,8 @@ private:
         for (const u16 hooked : {u16{0}, Mode::hooked}) {
             const Mode mode{static_cast<u16>(state.fetch_mode() | hooked)};
             const PageCode* page = m_cpu.code_cache->find_page(found.frame, mode);
-            if (page != nullptr && fetch_code(page_of(state.tlb().fetch_tag[i]),
-                                              page->entries.get()) == state.tlb().fetch_code[i])
+            if (page != nullptr && fetch_code(page_of(state.tlb().fetch_tag[i]), page->entries) ==
+                                       state.tlb().fetch_code[i])
                 return true;
         }
         return false;
@@ -94,7 +126,9 @@ std::string SoftProcessor::check_translations() {
         }
         if (auto wrong = check.check(m_contexts->view(n), m_contexts->root(n)); !wrong.empty())
             return wrong;
+        if (auto wrong = check.check_bases(*m_contexts, n); !wrong.empty()) return wrong;
     }
+    if (auto wrong = check.check_jump_caches(m_thunks); !wrong.empty()) return wrong;
     return check.check(m_contexts->monitor_set(), m_cpu->cb.monitor_root, TlbSet::monitor);
 }
 

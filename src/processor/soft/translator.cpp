@@ -161,6 +161,10 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
     const bool findable =
         access == Access::in_groups && (!crossing || bytes.second_page != nullptr);
     m_cache.add(block, emitter.marks(), findable);
+    // What returns there already is to be predicted from now on.
+    if (const auto back = emitter.new_return_offset())
+        if (const u32 way = m_cache.way(page, *back); way != 0)
+            remember_way(cpu, page.mode.set(), cpu.page_base + *back, way);
     m_cache.note_code_bytes(page.frame, offset, std::min<u32>(at, page_size));
     if (crossing) {
         m_cache.note_code_bytes(bytes.second_frame, 0,
