@@ -39,8 +39,10 @@ Result<> apply(DiskSettings& disk, const std::string& option, std::string_view w
             disk.model = monitor::DiskModel::virtio;
         else if (*value == "nvme")
             disk.model = monitor::DiskModel::nvme;
+        else if (*value == "ide")
+            disk.model = monitor::DiskModel::ide;
         else
-            return usage_error("{} {}: there is no model '{}'; the models are virtio and nvme",
+            return usage_error("{} {}: there is no model '{}'; the models are virtio, nvme and ide",
                                where, disk.location, *value);
     } else if (name == "format" && value) {
         if (*value == "raw")
@@ -70,6 +72,15 @@ Result<> apply(DiskSettings& disk, const std::string& option, std::string_view w
     return {};
 }
 
+platform::DiskProfile usual_profile(monitor::DiskModel model) {
+    switch (model) {
+    case monitor::DiskModel::virtio: break; // paravirtual: nothing physical is like it
+    case monitor::DiskModel::nvme: return platform::DiskProfile::nvme_ssd;
+    case monitor::DiskModel::ide: return platform::DiskProfile::hdd_7200;
+    }
+    return platform::DiskProfile::none;
+}
+
 } // namespace
 
 Result<DiskSettings> parse_disk(std::string_view text, std::string_view where) {
@@ -97,10 +108,8 @@ Result<std::vector<monitor::Disk>> open_disks(const std::vector<DiskSettings>& d
         if (!serials.insert(serial).second)
             return usage_error("--disk {}: serial={} is another disk's; give it one of its own",
                                disk.location, serial);
-        const platform::DiskProfile own = disk.model == monitor::DiskModel::nvme
-                                              ? platform::DiskProfile::nvme_ssd
-                                              : platform::DiskProfile::none;
-        opened.push_back({disk.model, std::move(*back_end), serial, disk.read_only, own});
+        opened.push_back(
+            {disk.model, std::move(*back_end), serial, disk.read_only, usual_profile(disk.model)});
     }
     return opened;
 }

@@ -12,7 +12,7 @@ Machine options:
   --append TEXT       kernel command line
   --memory SIZE       RAM, like 256M or 2G (default 512M); also -m
   --disk FILE[,OPT...]  a disk whose contents are in FILE (or a block device); several are possible.
-                      model=virtio (default) or nvme, readonly, serial=TEXT, format=raw or qcow2
+                      model=virtio (default), nvme or ide, readonly, serial=TEXT, format=raw or qcow2
                       (otherwise other formats are refused, and qcow2 that names other files);
                       ',,' is a comma in FILE; FILE may be an nbd:// or nbd+unix:// address
   --no-reboot         a reset of the guest ends Gnomon instead of starting the guest again

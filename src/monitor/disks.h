@@ -6,6 +6,8 @@
 #include "monitor/machine.h"
 #include "platform/board.h"
 #include "platform/completion.h"
+#include "platform/ide/function.h"
+#include "platform/pci/isa_bridge.h"
 
 #include <memory>
 #include <span>
@@ -18,10 +20,14 @@ class Disks {
 public:
     /// Where the controllers begin on bus 0; what comes before is the chipset's.
     static constexpr unsigned first_slot = 2;
-    static constexpr unsigned max_disks = 32 - first_slot;
+    static constexpr unsigned max_disks = 32 - first_slot; ///< with a controller each
+    /// They share one, which is a function of the chipset.
+    static constexpr unsigned max_ide_disks = 4;
 
-    /// Puts a controller for each disk on the board. All arguments must outlive the result, and the
-    /// board is not to be used by the guest while that is destroyed.
+    /// Puts a controller for each disk on the board, and one for all IDE disks: these are, in their
+    /// order, first and second of the primary channel, then of the secondary one. All arguments
+    /// must outlive the result, and the board is not to be used by the guest while that is
+    /// destroyed.
     [[nodiscard]] static Result<std::unique_ptr<Disks>>
     create(std::span<const Disk> disks, platform::Board& board, GuestMemory& memory,
            platform::CompletionScheduler& completions, platform::DmaListener& listener,
@@ -40,7 +46,13 @@ public:
 private:
     Disks() = default;
 
+    [[nodiscard]] Result<> create_ide(platform::Board& board, GuestMemory& memory,
+                                      platform::CompletionScheduler& completions,
+                                      platform::DmaListener& listener);
+
     std::vector<platform::BlockBackEnd*> m_back_ends;
+    platform::PciIsaBridge m_isa_bridge; ///< on the board with m_ide, and not without
+    std::unique_ptr<platform::ide::Function> m_ide;
     std::vector<std::unique_ptr<platform::PciDevice>> m_controllers;
 };
 

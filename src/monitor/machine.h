@@ -37,7 +37,7 @@ public:
 class SystemCallObserver; // monitor/interposer.h
 
 /// What a disk looks like to the guest.
-enum class DiskModel : u8 { virtio, nvme };
+enum class DiskModel : u8 { virtio, nvme, ide };
 
 struct Disk {
     DiskModel model = DiskModel::virtio;

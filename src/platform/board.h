@@ -92,6 +92,9 @@ public:
     /// A new line to I/O APIC input `gsi`, first_pci_gsi to 23 (VERIFY), and to the 8259 input that
     /// goes with it. Lines to the same input are joined: it is asserted while any of them is.
     [[nodiscard]] InterruptLine pci_interrupt_line(unsigned gsi);
+    /// The line of ISA IRQ `irq`, 0 to 15 and no other device's, to both interrupt controllers;
+    /// edge-triggered.
+    [[nodiscard]] InterruptLine isa_line(unsigned irq) { return InterruptLine(m_isa, irq); }
     [[nodiscard]] ApicBus& apic_bus() { return m_apic_bus; } ///< for message signalled interrupts
     [[nodiscard]] PciSegment& pci() { return m_pci; }
     /// For the function that is then inserted into `pci()` as device `device` of bus 0, 1 to 31
@@ -141,7 +144,6 @@ private:
     Board(const BoardOptions& options, const Clock& clock);
     [[nodiscard]] Result<> place_devices();
     [[nodiscard]] bool external_interrupt_pending(unsigned cpu) const;
-    [[nodiscard]] InterruptLine isa_line(unsigned irq) { return InterruptLine(m_isa, irq); }
     [[nodiscard]] bool in_local_apic(unsigned cpu, Gpa gpa, unsigned size, u64& offset);
 
     // In the order of construction: what comes later refers to what comes before.

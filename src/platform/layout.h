@@ -18,6 +18,9 @@ inline constexpr u16 system_control_b_port =
     0x61; ///< PIT channel 2 gate and output, refresh toggle
 inline constexpr u16 i8042_data_port = 0x60, i8042_command_port = 0x64;
 inline constexpr u16 rtc_port = 0x70, rtc_port_count = 2;
+/// Of the primary and the secondary IDE channel, where there is a controller.
+inline constexpr std::array<u16, 2> ide_command_port = {0x1f0, 0x170},
+                                    ide_control_port = {0x3f6, 0x376};
 inline constexpr u16 pci_config_port = 0xcf8, pci_config_port_count = 8;
 inline constexpr u16 reset_control_port =
     0xcf9; ///< byte access only; lies within the PCI configuration ports
@@ -63,6 +66,7 @@ inline constexpr unsigned pit_irq = 0, i8042_irq = 1, rtc_irq = 8;
 /// Level-triggered, active high (MADT: interrupt source override 9 -> 9).
 inline constexpr unsigned sci_irq = 9;
 inline constexpr std::array<unsigned, serial_count> serial_irq = {4, 3, 5, 7};
+inline constexpr std::array<unsigned, 2> ide_irq = {14, 15};
 /// First I/O APIC pin without an ISA device; pins from here are for PCI INTx.
 inline constexpr unsigned first_pci_gsi = 16;
 /// INTA of device n on bus 0 is I/O APIC pin 16 + n % 8 (DSDT: _PRT); and, level-triggered, IRQ 10

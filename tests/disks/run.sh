@@ -19,6 +19,10 @@ nvme) # in the kernel itself
     drivers=()
     first=nvme0n1 second=nvme1n1 serial=/sys/block/nvme0n1/device/serial
     ;;
+ide)
+    drivers=(scsi/scsi_common scsi/scsi_mod ata/libata ata/ata_piix scsi/sd_mod)
+    first=sda second=sdb serial=/serial
+    ;;
 *)
     echo "no model $model"
     exit 1

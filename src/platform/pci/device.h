@@ -89,6 +89,12 @@ protected:
     void add_memory_range(unsigned bar, u64 size, BusDevice& device, bool wide = false);
     /// Ports. @param size a power of two, 4 to 256 (VERIFY).
     void add_port_range(unsigned bar, u32 size, BusDevice& device);
+    /// A register of the device's own, or another value of one of the header's. It is not to lie
+    /// where capabilities do, which begin at 40h. @param size 1 to 4. @param writable bits that the
+    /// guest can change.
+    void add_register(unsigned offset, unsigned size, u32 value, u32 writable = 0) {
+        put(offset, size, value, writable);
+    }
     /// Appends a capability. @param body what follows the two bytes of id and next. @param writable
     /// which bits of it the guest can change; may be shorter than `body`, the rest is read-only.
     /// @return its offset.
@@ -99,6 +105,8 @@ protected:
     void add_express();
 
     [[nodiscard]] Dma& dma() { return m_dma; }
+    /// For ranges at addresses that no base address register says.
+    [[nodiscard]] PciDecoder& decoder() { return m_slot.decoder; }
     [[nodiscard]] BusDevice* range_device(unsigned bar) const;
     [[nodiscard]] u64 range_size(unsigned bar) const; ///< 0: there is none
 
