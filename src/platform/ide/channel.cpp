@@ -118,6 +118,7 @@ void Channel::write_command(u8 value) {
     if (executing == nullptr || executing->sleeping) return;
     m_completions.command_written(executing->device);
     set_interrupt(*executing, false);
+    executing->error = ErrorBits::none;
     m_current = {};
     m_current.drive = executing;
     m_phase = Phase::busy;

@@ -56,7 +56,6 @@ void Channel::block_read() {
         m_phase = Phase::idle;
         m_buffer.clear();
         m_current.drive->status = StatusBits::idle;
-        m_current.drive->error = ErrorBits::none;
     }
 }
 
