@@ -48,17 +48,19 @@ TEST(CommandLine, RunTakesTheMachineOptions) {
 TEST(CommandLine, DisksWithTheirOptions) {
     const auto parsed = parse({"run", "--kernel", "k", "--disk", "a.img", "--disk",
                                "b,,c.img,model=virtio,format=raw,readonly,serial=S-1", "--disk",
-                               "d=e.img,format=auto"});
+                               "d=e.img,format=auto", "--disk", "f.img,model=ide"});
     ASSERT_TRUE(parsed) << parsed.error().message;
     ASSERT_TRUE(parsed->machine.disks);
-    DiskSettings first, second, third;
+    DiskSettings first, second, third, fourth;
     first.location = "a.img";
     second.location = "b,c.img";
     second.format = platform::DiskFormat::raw;
     second.read_only = true;
     second.serial = "S-1";
     third.location = "d=e.img";
-    EXPECT_THAT(*parsed->machine.disks, ElementsAre(first, second, third));
+    fourth.location = "f.img";
+    fourth.model = monitor::DiskModel::ide;
+    EXPECT_THAT(*parsed->machine.disks, ElementsAre(first, second, third, fourth));
     EXPECT_TRUE(parse({"trace", "--disk", "a.img", "--", "ls"})->machine.disks);
 
     const auto complaint = [](const char* disk) {
@@ -66,8 +68,8 @@ TEST(CommandLine, DisksWithTheirOptions) {
     };
     EXPECT_THAT(complaint(""), AllOf(HasSubstr("--disk"), HasSubstr("name")));
     EXPECT_THAT(complaint(",readonly"), HasSubstr("name"));
-    EXPECT_THAT(complaint("x,model=floppy"),
-                AllOf(HasSubstr("--disk x"), HasSubstr("floppy"), HasSubstr("virtio")));
+    EXPECT_THAT(complaint("x,model=floppy"), AllOf(HasSubstr("--disk x"), HasSubstr("floppy"),
+                                                   HasSubstr("virtio, nvme and ide")));
     EXPECT_THAT(complaint("x,model"), HasSubstr("'model'"));
     EXPECT_THAT(complaint("x,format=qed"), AllOf(HasSubstr("qed"), HasSubstr("raw")));
     EXPECT_THAT(complaint("x,readonly=no"), HasSubstr("readonly=no"));
