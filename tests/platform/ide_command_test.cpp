@@ -364,7 +364,10 @@ TEST(IdeCommand, DiagnosticsAreOfBothDisks) {
     Bench b(2);
     b.out(3, 0x5a);
     b.out(6, 0xf0);
+    b.completions.hold = true;
     b.out(7, 0x90);
+    EXPECT_EQ(b.alternate(), bsy) << "device 1 too";
+    b.completions.deliver_all();
     EXPECT_EQ(b.interrupts(), 1U);
     EXPECT_EQ(b.status(), drdy);
     EXPECT_EQ(b.in(6), 0U) << "device 0 is selected";

@@ -46,6 +46,24 @@ TEST_F(IdePio, ReadsSectorBySector) {
     EXPECT_EQ(b.completions.known, 0U);
 }
 
+TEST_F(IdePio, EachBlockHasAnEdgeOfItsOwn) {
+    // Of a driver that does not read the status.
+    b.command(0x20, 1, 2);
+    host();
+    static_cast<void>(b.read_block(512));
+    EXPECT_EQ(b.interrupts(), 2U);
+    EXPECT_TRUE(b.line());
+    static_cast<void>(b.read_block(512));
+    EXPECT_FALSE(b.line());
+    b.command(0x30, 1, 2);
+    b.write_block(512, 1);
+    EXPECT_EQ(b.interrupts(), 1U);
+    b.write_block(512, 1);
+    EXPECT_FALSE(b.line());
+    host();
+    EXPECT_EQ(b.interrupts(), 1U);
+}
+
 TEST_F(IdePio, ReadsMultiple) {
     EXPECT_EQ(b.simple(0xc6, 0, 4), drdy);
     EXPECT_EQ(b.identify()[59], 0x104);

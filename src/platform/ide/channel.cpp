@@ -84,9 +84,9 @@ u8 Channel::read_status(bool ends_interrupt) {
 }
 
 u8 Channel::status_of(const Drive& drive) const {
-    if (m_phase == Phase::resetting) return StatusBits::busy;
-    if (m_phase == Phase::idle || &drive != m_current.drive) return drive.status;
-    if (m_phase == Phase::busy) return StatusBits::busy;
+    if (m_phase == Phase::idle) return drive.status;
+    // Of both disks: diagnostics have another one than the selected work too.
+    if (m_phase == Phase::resetting || m_phase == Phase::busy) return StatusBits::busy;
     return StatusBits::idle | StatusBits::data_request;
 }
 
@@ -117,6 +117,9 @@ void Channel::write_command(u8 value) {
         executing = drive(false);
     if (executing == nullptr || executing->sleeping) return;
     m_completions.command_written(executing->device);
+    if (command == Command::execute_device_diagnostic)
+        for (auto& drive : m_drives)
+            if (drive != nullptr) drive->interrupt = false;
     set_interrupt(*executing, false);
     executing->error = ErrorBits::none;
     m_current = {};

@@ -46,7 +46,10 @@ u8 Channel::read_data() {
     return value;
 }
 
+/// A block that was moved has no interrupt left, whether its status was read or not: the next one's
+/// is another edge.
 void Channel::block_read() {
+    set_interrupt(*m_current.drive, false);
     if (m_position < m_buffer.size()) {
         begin_block(Phase::data_in);
         set_interrupt(*m_current.drive, true);
@@ -67,6 +70,7 @@ void Channel::write_data(u8 value) {
 
 void Channel::block_written() {
     m_phase = Phase::busy;
+    set_interrupt(*m_current.drive, false);
     m_completions.command_written(m_current.drive->device);
     if (m_position < m_buffer.size()) {
         m_current.next = Next::data_out;
