@@ -7,12 +7,9 @@ namespace gnomon::platform::ide {
 u8 Channel::read_bus_master(unsigned offset) {
     switch (static_cast<BusMasterReg>(offset)) {
     case BusMasterReg::command: return m_bus_master_command;
-    case BusMasterReg::status: {
-        const u8 status = m_bus_master_status;
-        // It shows completions too; what is delivered because of it, the next read shows.
+    case BusMasterReg::status: // shows completions too
         if (const Drive* const polled = selected()) m_completions.status_polled(polled->device);
-        return status;
-    }
+        return m_bus_master_status;
     default: break;
     }
     const unsigned table = static_cast<unsigned>(BusMasterReg::table);

@@ -76,10 +76,9 @@ u8 Channel::read_status(bool ends_interrupt) {
     Drive* const answering = selected();
     if (answering == nullptr)
         return m_second_selected && drive(false) != nullptr ? u8{0} : floating;
+    m_completions.status_polled(answering->device); // what that delivers is shown
     const u8 status = status_of(*answering);
     if (ends_interrupt) set_interrupt(*answering, false);
-    // What is delivered because of it, the next read shows.
-    m_completions.status_polled(answering->device);
     return status;
 }
 

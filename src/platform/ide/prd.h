@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file Physical region descriptors: where in guest memory a bus master's data are (SFF-8038i,
-/// section 1.1).
+/// section 1.1; Intel 82371SB, "Bus Master Function").
 #pragma once
 
 #include "platform/dma.h"
