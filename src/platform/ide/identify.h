@@ -8,8 +8,8 @@
 
 namespace gnomon::platform::ide {
 
-/// How many blocks of 512 bytes DATA SET MANAGEMENT takes, and how many ranges are in each.
-inline constexpr u32 most_trim_blocks = 8, trim_ranges_per_block = 64;
+/// How many blocks of 512 bytes, with 64 ranges each, DATA SET MANAGEMENT takes.
+inline constexpr u32 most_trim_blocks = 8;
 
 /// The 256 words of ATA/ATAPI-7 volume 1, section 6.17, and of ACS-2, section 7.12, for what is
 /// newer (TRIM, rotation rate), as little-endian bytes.

@@ -51,10 +51,9 @@ struct ErrorBits {
 };
 
 struct DeviceBits {
-    static constexpr u8 head = 0xf;               ///< head, or bits 27:24 of a 28-bit LBA
-    static constexpr u8 second = 1 << 4;          ///< DEV
-    static constexpr u8 lba = 1 << 6;             ///< an LBA, not cylinder, head and sector
-    static constexpr u8 always = 1 << 7 | 1 << 5; ///< obsolete; read back as they were written
+    static constexpr u8 head = 0xf;      ///< head, or bits 27:24 of a 28-bit LBA
+    static constexpr u8 second = 1 << 4; ///< DEV
+    static constexpr u8 lba = 1 << 6;    ///< an LBA, not cylinder, head and sector
 };
 
 struct ControlBits {
