@@ -16,8 +16,8 @@ namespace {
 /// The options as text: CLI11 finds them, and the functions below check them, so that every
 /// complaint is one line in our own words.
 struct RawMachineOptions {
-    std::string kernel, initrd, append, memory, stats, log_level, check_shadow, linear_views,
-        perf_map, config;
+    std::string kernel, initrd, append, memory, completions, stats, log_level, check_shadow,
+        linear_views, perf_map, config;
     std::vector<std::string> disks;
     bool no_reboot = false, no_seccomp = false;
 };
@@ -36,6 +36,7 @@ void add_machine_options(CLI::App& app, RawMachineOptions& raw) {
     app.add_option("--append", raw.append)->take_last();
     app.add_option("--memory,-m", raw.memory)->take_last();
     app.add_option("--disk", raw.disks)->expected(1)->take_all()->allow_extra_args(false);
+    app.add_option("--completions", raw.completions)->take_last();
     app.add_flag("--stats{text}", raw.stats)->take_last();
     app.add_option("--log-level", raw.log_level)->take_last();
     app.add_flag("--no-reboot", raw.no_reboot);
@@ -106,6 +107,11 @@ Result<MachineSettings> machine_settings(const CLI::App& app, const RawMachineOp
         if (!disk) return tl::unexpected(disk.error());
         if (!settings.disks) settings.disks.emplace();
         settings.disks->push_back(std::move(*disk));
+    }
+    if (given("--completions")) {
+        const auto policy = monitor::parse_completion_policy(raw.completions, "--completions");
+        if (!policy) return tl::unexpected(policy.error());
+        settings.completions = *policy;
     }
     if (given("--stats")) {
         if (raw.stats != "text" && raw.stats != "json") {

@@ -83,6 +83,15 @@ Result<> read_disks(const Entry& entry, std::optional<std::vector<DiskSettings>>
     return {};
 }
 
+Result<> read_completions(const Entry& entry, std::optional<monitor::CompletionPolicy>& out) {
+    const auto text = entry.value.value_exact<std::string>();
+    if (!text) return entry.wrong_type("a string");
+    auto policy = monitor::parse_completion_policy(*text, entry.where());
+    if (!policy) return tl::unexpected(policy.error());
+    out = *policy;
+    return {};
+}
+
 Result<> read_log_level(const Entry& entry, std::optional<std::string>& out) {
     const auto text = entry.value.value_exact<std::string>();
     if (!text || !is_log_level(*text)) {
@@ -105,13 +114,14 @@ Result<> read_entry(const Entry& entry, MachineSettings& settings) {
     if (entry.name == "append") return read_string(entry, settings.append);
     if (entry.name == "memory") return read_memory(entry, settings.memory);
     if (entry.name == "disk") return read_disks(entry, settings.disks);
+    if (entry.name == "completions") return read_completions(entry, settings.completions);
     if (entry.name == "stats") return read_stats(entry, settings.stats);
     if (entry.name == "log-level") return read_log_level(entry, settings.log_level);
     if (entry.name == "no-reboot") return read_flag(entry, settings.no_reboot);
     if (entry.name == "no-seccomp") return read_flag(entry, settings.no_seccomp);
     return usage_error(
-        "{}:{}: there is no option '{}'; there are kernel, initrd, append, memory, disk, stats, "
-        "log-level, no-reboot and no-seccomp",
+        "{}:{}: there is no option '{}'; there are kernel, initrd, append, memory, disk, "
+        "completions, stats, log-level, no-reboot and no-seccomp",
         entry.path, entry.line, entry.name);
 }
 

@@ -64,21 +64,18 @@ Result<> apply(DiskSettings& disk, const std::string& option, std::string_view w
             return usage_error("{} {}: serial '{}': 1 to {} printable ASCII characters are needed",
                                where, disk.location, *value, longest_serial);
         disk.serial = *value;
+    } else if (name == "profile" && value) {
+        disk.profile = platform::disk_profile_named(*value);
+        if (!disk.profile)
+            return usage_error("{} {}: there is no profile '{}'; the profiles are {}", where,
+                               disk.location, *value, platform::disk_profile_names());
     } else {
         return usage_error("{} {}: there is no option '{}'; there are model=MODEL, format=FORMAT, "
-                           "readonly and serial=TEXT, and ',,' is a comma in the file's name",
+                           "readonly, serial=TEXT and profile=PROFILE, and ',,' is a comma in the "
+                           "file's name",
                            where, disk.location, option);
     }
     return {};
-}
-
-platform::DiskProfile usual_profile(monitor::DiskModel model) {
-    switch (model) {
-    case monitor::DiskModel::virtio: break; // paravirtual: nothing physical is like it
-    case monitor::DiskModel::nvme: return platform::DiskProfile::nvme_ssd;
-    case monitor::DiskModel::ide: return platform::DiskProfile::hdd_7200;
-    }
-    return platform::DiskProfile::none;
 }
 
 } // namespace
@@ -108,8 +105,8 @@ Result<std::vector<monitor::Disk>> open_disks(const std::vector<DiskSettings>& d
         if (!serials.insert(serial).second)
             return usage_error("--disk {}: serial={} is another disk's; give it one of its own",
                                disk.location, serial);
-        opened.push_back(
-            {disk.model, std::move(*back_end), serial, disk.read_only, usual_profile(disk.model)});
+        opened.push_back({disk.model, std::move(*back_end), serial, disk.read_only,
+                          disk.profile.value_or(monitor::default_profile(disk.model))});
     }
     return opened;
 }

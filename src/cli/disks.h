@@ -18,12 +18,13 @@ struct DiskSettings {
     monitor::DiskModel model = monitor::DiskModel::virtio;
     platform::DiskFormat format = platform::DiskFormat::automatic;
     bool read_only = false;
-    std::optional<std::string> serial; ///< 1 to 20 printable characters
+    std::optional<std::string> serial;            ///< 1 to 20 printable characters
+    std::optional<platform::DiskProfile> profile; ///< the model's own unless given
     friend bool operator==(const DiskSettings&, const DiskSettings&) = default;
 };
 
-/// FILE[,model=MODEL][,format=raw|qcow2|auto][,readonly][,serial=TEXT]. A comma
-/// in the file's name is doubled.
+/// FILE[,model=MODEL][,format=raw|qcow2|auto][,readonly][,serial=TEXT][,profile=PROFILE]. A
+/// comma in the file's name is doubled.
 /// @param where the option, or the place in a file, for complaints.
 [[nodiscard]] Result<DiskSettings> parse_disk(std::string_view text, std::string_view where);
 

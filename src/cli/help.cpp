@@ -14,7 +14,12 @@ Machine options:
   --disk FILE[,OPT...]  a disk whose contents are in FILE (or a block device); several are possible.
                       model=virtio (default), nvme or ide, readonly, serial=TEXT, format=raw or qcow2
                       (otherwise other formats are refused, and qcow2 that names other files);
+                      profile=none, hdd-7200, sata-ssd or nvme-ssd: the physical disk whose timing it
+                      has (nvme: nvme-ssd, virtio: none);
                       ',,' is a comma in FILE; FILE may be an nbd:// or nbd+unix:// address
+  --completions WHEN  when the guest learns that a disk is done: adaptive (default: as soon as it can
+                      take it, at the latest after the delay of the disk's profile), nominal (after
+                      that delay), immediate, or fixed=TIME after the host is done, such as 1ms
   --no-reboot         a reset of the guest ends Gnomon instead of starting the guest again
   --no-seccomp        for debugging Gnomon: do without the filter that takes from its process the system
                       calls that no machine needs

@@ -34,6 +34,7 @@ Result<monitor::MachineOptions> machine_options(const MachineSettings& settings,
     options.no_reboot = settings.no_reboot.value_or(false);
     options.check_shadow = settings.check_shadow.value_or(0);
     options.linear_views = settings.linear_views.value_or(options.linear_views);
+    options.completions = settings.completions.value_or(options.completions);
     if (settings.initrd) {
         // What does not fit into the guest's memory is of no use to it.
         auto contents = guest::read_host_file(*settings.initrd, "--initrd", options.memory);

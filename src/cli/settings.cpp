@@ -15,6 +15,7 @@ void MachineSettings::complete_from(const MachineSettings& weaker) {
     complete(append, weaker.append);
     complete(memory, weaker.memory);
     complete(disks, weaker.disks);
+    complete(completions, weaker.completions);
     complete(stats, weaker.stats);
     complete(log_level, weaker.log_level);
     complete(no_reboot, weaker.no_reboot);

@@ -22,6 +22,7 @@ struct MachineSettings {
     std::optional<std::string> append;
     std::optional<u64> memory; ///< bytes
     std::optional<std::vector<DiskSettings>> disks;
+    std::optional<monitor::CompletionPolicy> completions;
     std::optional<StatisticsFormat> stats;
     std::optional<std::string> log_level; ///< one of `log_levels`
     std::optional<bool> no_reboot;

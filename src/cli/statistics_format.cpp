@@ -97,7 +97,7 @@ std::string group_text(const StatisticGroup& group, std::vector<Statistic> entri
         if (const auto ns = time_of(entry)) {
             const bool known = is_time || *ns != 0; // 0: too rare to have been sampled
             row.push_back(known ? shown(*ns, Unit::nanoseconds) : "");
-            row.push_back(wall == 0 || !known
+            row.push_back(wall == 0 || !known || entry.is_state // of a moment, not a part of all
                               ? ""
                               : fmt::format("{:.1f} %", 100 * static_cast<double>(*ns) /
                                                             static_cast<double>(wall)));

@@ -64,7 +64,8 @@ Result<std::unique_ptr<Disks>> Disks::create(std::span<const Disk> disks, platfo
                 platform::VirtioBlockOptions{.name = fmt::format("virtio{}", n),
                                              .serial = disk.serial,
                                              .read_only = disk.read_only},
-                memory, &listener);
+                memory, &listener,
+                platform::make_delay_model(disk.profile, disk.back_end->size(), clock));
             break;
         case DiskModel::nvme: {
             platform::nvme::Options options;

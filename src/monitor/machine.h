@@ -6,6 +6,7 @@
 #include "base/address.h"
 #include "base/result.h"
 #include "base/statistics.h"
+#include "monitor/completions/policy.h"
 #include "platform/block/block_back_end.h"
 #include "platform/block/disk_profile.h"
 #include "processor/code_map.h"
@@ -34,6 +35,7 @@ public:
     [[nodiscard]] virtual int poll_descriptor() const { return -1; }
 };
 
+class CompletionRules;    // monitor/completions/safepoints.h
 class SystemCallObserver; // monitor/interposer.h
 
 /// What a disk looks like to the guest.
@@ -44,9 +46,20 @@ struct Disk {
     std::unique_ptr<platform::BlockBackEnd> back_end; ///< not null
     std::string serial;                               ///< at most 20 characters
     bool read_only = false;                           ///< even if the back end may be written
-    /// The physical disk whose timing it has. virtio has none.
+    /// The physical disk whose timing it has.
     platform::DiskProfile profile = platform::DiskProfile::none;
 };
+
+/// The timing that a model of disks has unless the user says otherwise: that of what it was built
+/// for.
+[[nodiscard]] constexpr platform::DiskProfile default_profile(DiskModel model) {
+    switch (model) {
+    case DiskModel::virtio: break; // paravirtual: there is no such thing
+    case DiskModel::nvme: return platform::DiskProfile::nvme_ssd;
+    case DiskModel::ide: return platform::DiskProfile::hdd_7200;
+    }
+    return platform::DiskProfile::none;
+}
 
 struct MachineOptions {
     std::string kernel;            ///< path: bzImage or ELF
@@ -56,9 +69,11 @@ struct MachineOptions {
     u64 check_shadow =
         0; ///< compare the shadow with a strict walk at every n-th coherency point; 0: never
     processor::LinearViews linear_views = processor::LinearViews::busy;
-    bool no_reboot = false;                  ///< a reset ends the run instead of starting again
-    bool measure_time = false;               ///< for `statistics`: counts alone cost nothing
-    std::vector<Disk> disks;                 ///< in the order in which the guest finds them
+    bool no_reboot = false;       ///< a reset ends the run instead of starting again
+    bool measure_time = false;    ///< for `statistics`: counts alone cost nothing
+    std::vector<Disk> disks;      ///< in the order in which the guest finds them
+    CompletionPolicy completions; ///< when guests learn that their disks are done
+    std::shared_ptr<const CompletionRules> completion_rules; ///< null: the usual ones
     std::array<SerialEndpoint*, 4> serial{}; ///< outlive the machine; nullptr: nothing attached
     processor::CodeMap* code_map =
         nullptr; ///< outlives the machine; told where translated code lies

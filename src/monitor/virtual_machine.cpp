@@ -4,7 +4,6 @@
 #include "base/host_time.h"
 #include "guest/acpi/tables.h"
 #include "guest/boot/linux_boot.h"
-#include "monitor/completions.h"
 #include "monitor/cpuid.h"
 #include "monitor/shadow/strict_walker.h"
 #include "processor/exceptions.h"
@@ -115,7 +114,10 @@ Result<> VirtualMachine::build(Parts parts) {
     std::vector<int> disk_descriptors;
     if (!m_resources.options.disks.empty()) {
         m_device_writes.emplace(*m_shadow, *m_processor);
-        m_completions = create_completion_scheduler();
+        m_view.emplace(cb, *m_board, m_resources.clock);
+        m_completions = std::make_unique<Completions>(m_resources.options.completions, *m_view,
+                                                      m_board->cpu_count(),
+                                                      m_resources.options.completion_rules);
         auto disks = Disks::create(m_resources.options.disks, *m_board, *m_memory, *m_completions,
                                    *m_device_writes, m_resources.clock);
         if (!disks) return tl::unexpected(disks.error());
@@ -199,6 +201,7 @@ Result<RunOutcome> VirtualMachine::run() {
 Result<std::optional<RunEnd>> VirtualMachine::step() {
     if (m_events->input_seen() || m_input_waits) pump_serial();
     reap_disks();
+    look_at_completions(false);
     prepare_events();
     const Exit exit = m_processor->enter();
     const auto end = [&] {
@@ -266,8 +269,12 @@ void VirtualMachine::prepare_events() {
         return;
     }
     cb.interrupt_window = false;
-    if (!m_board->interrupt_pending(0)) return;
-    if ((cb.state.rflags & processor::rflags::if_) == 0 || cb.interrupt_shadow) {
+    const bool closed = (cb.state.rflags & processor::rflags::if_) == 0 || cb.interrupt_shadow;
+    if (!m_board->interrupt_pending(0)) {
+        cb.interrupt_window = closed && m_completions != nullptr && m_completions->wants_window(0);
+        return;
+    }
+    if (closed) {
         cb.interrupt_window = true;
         return;
     }
@@ -276,20 +283,29 @@ void VirtualMachine::prepare_events() {
         cb.injection.kind = Injection::Kind::external_interrupt;
         cb.injection.vector = *vector;
         ++m_statistics.interrupts;
+        if (m_completions != nullptr) m_completions->interrupt_injected(0, *vector);
         update_deadline();
         if (m_board->interrupt_pending(0)) m_board_touched = true;
     }
 }
 
 void VirtualMachine::update_deadline() {
-    const auto deadline = m_board->next_deadline_ns();
-    m_deadline_ns = deadline.value_or(EventThread::never);
-    if (!deadline) {
+    m_deadline_ns = m_board->next_deadline_ns().value_or(EventThread::never);
+    if (m_completions != nullptr)
+        m_deadline_ns = std::min(m_deadline_ns, m_completions->next_look_ns(0));
+    if (m_deadline_ns == EventThread::never) {
         m_events->set_deadline(EventThread::never);
         return;
     }
     const u64 now = m_resources.clock.now_ns();
-    m_events->set_deadline(monotonic_ns() + (*deadline > now ? *deadline - now : 0));
+    m_events->set_deadline(monotonic_ns() + (m_deadline_ns > now ? m_deadline_ns - now : 0));
+}
+
+void VirtualMachine::deliver_completions(bool halted) {
+    if (m_completions->look(0, halted))
+        m_board_touched = true;
+    else if (!halted && m_completions->next_look_ns(0) < m_deadline_ns)
+        update_deadline();
 }
 
 void VirtualMachine::pump_serial() {
@@ -574,10 +590,12 @@ void VirtualMachine::handle_halt() {
         if (m_resources.stop.load() || m_board->power_request()) break;
         m_board->run_timers();
         reap_disks();
+        look_at_completions(true);
         if (m_board->interrupt_pending(0) && (cb.state.rflags & processor::rflags::if_) != 0) break;
         if (m_board->nmi_pending(0)) break;
         const u64 now = m_resources.clock.now_ns();
-        const u64 deadline = m_board->next_deadline_ns().value_or(now + 100'000'000);
+        u64 deadline = m_board->next_deadline_ns().value_or(now + 100'000'000);
+        if (m_completions != nullptr) deadline = std::min(deadline, m_completions->next_look_ns(0));
         // A stop may come between the look above and the wait: never wait longer than this without
         // looking again.
         const u64 wait = std::min<u64>(deadline > now ? deadline - now : 0, 100'000'000);
@@ -591,6 +609,7 @@ void VirtualMachine::handle_halt() {
                         fds.begin() + static_cast<std::ptrdiff_t>(watched),
                         [](const pollfd& fd) { return fd.revents != 0; }))
             pump_serial();
+        if (m_view) m_view->slept(m_resources.clock.now_ns() - now);
     }
     // What comes from now on makes the event thread kick; what came before is seen by the next
     // `step`.
@@ -624,6 +643,7 @@ Statistics VirtualMachine::report() const {
     Statistics all = run_statistics(m_statistics, m_shadow->statistics(),
                                     m_time != nullptr ? m_time->ns_per_tick() : 0);
     accumulate(all, m_processor->report());
+    if (m_completions != nullptr) accumulate(all, m_completions->report());
     if (m_timed_observer) accumulate(all, {m_timed_observer->report()});
     return all;
 }

@@ -4,6 +4,8 @@
 #pragma once
 
 #include "guest/boot/kernel_image.h"
+#include "monitor/completions/machine_view.h"
+#include "monitor/completions/scheduler.h"
 #include "monitor/disks.h"
 #include "monitor/event_thread.h"
 #include "monitor/guest_msrs.h"
@@ -106,6 +108,11 @@ private:
     void reap_disks() {
         if (m_disks != nullptr && m_disks->reap()) m_board_touched = true;
     }
+    /// Has the scheduler deliver what it holds, if this is the time.
+    void look_at_completions(bool halted) {
+        if (m_completions != nullptr && m_completions->any_waiting()) deliver_completions(halted);
+    }
+    void deliver_completions(bool halted);
     [[nodiscard]] std::string state_text() const;
     [[nodiscard]] Result<> check_shadow();
 
@@ -160,8 +167,9 @@ private:
     std::vector<processor::CpuidLeaf> m_cpuid;
     GuestMsrs m_msrs;
     std::optional<DeviceWrites> m_device_writes;
-    std::unique_ptr<platform::CompletionScheduler> m_completions;
-    std::unique_ptr<Disks> m_disks; ///< null: there are none
+    std::optional<MachineView> m_view;
+    std::unique_ptr<Completions> m_completions; ///< null: there are no disks
+    std::unique_ptr<Disks> m_disks;             ///< likewise
     std::unique_ptr<EventThread> m_events;
     bool m_triple_fault = false;
     u64 m_coherency_points = 0;

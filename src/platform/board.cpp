@@ -164,11 +164,28 @@ InterruptLine Board::pci_interrupt_line(unsigned gsi) {
     return InterruptLine(m_pci_lines, gsi);
 }
 
-bool Board::external_interrupt_pending(unsigned cpu) const {
-    if (!m_pic.pending()) return false;
+bool Board::takes_external_interrupts(unsigned cpu) const {
     const LocalApic& apic = *m_local_apics[cpu];
     return (cpu == 0 && apic.passes_external_interrupts()) ||
            m_io_apic.routes_external_interrupt(intr_pin, apic);
+}
+
+bool Board::external_interrupt_pending(unsigned cpu) const {
+    return m_pic.pending() && takes_external_interrupts(cpu);
+}
+
+bool Board::interrupt_in_service(unsigned cpu) const {
+    VERIFY(cpu < m_local_apics.size());
+    return !m_local_apics[cpu]->in_service().empty() ||
+           (m_pic.in_service() && takes_external_interrupts(cpu));
+}
+
+VectorSet Board::active_vectors(unsigned cpu) const {
+    VERIFY(cpu < m_local_apics.size());
+    VectorSet active = m_local_apics[cpu]->requested();
+    active |= m_local_apics[cpu]->in_service();
+    if (takes_external_interrupts(cpu)) active |= m_pic.active_vectors();
+    return active;
 }
 
 bool Board::interrupt_pending(unsigned cpu) const {

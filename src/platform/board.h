@@ -68,6 +68,11 @@ public:
     /// Takes the interrupt: the local APIC's highest, else the 8259's where its INTR reaches this
     /// processor (CPU 0 by LINT0, any by an I/O APIC entry in ExtINT mode).
     [[nodiscard]] std::optional<u8> acknowledge_interrupt(unsigned cpu);
+    /// Whether the processor has an interrupt in service, at its local APIC or, if their INTR can
+    /// reach it, at the 8259s.
+    [[nodiscard]] bool interrupt_in_service(unsigned cpu) const;
+    /// Vectors that it has been asked to take, whether or not it can now, or has in service.
+    [[nodiscard]] VectorSet active_vectors(unsigned cpu) const;
     [[nodiscard]] bool nmi_pending(unsigned cpu) const;
     bool take_nmi(unsigned cpu) { return local_apic(cpu).take_nmi(); }
 
@@ -144,6 +149,7 @@ private:
     Board(const BoardOptions& options, const Clock& clock);
     [[nodiscard]] Result<> place_devices();
     [[nodiscard]] bool external_interrupt_pending(unsigned cpu) const;
+    [[nodiscard]] bool takes_external_interrupts(unsigned cpu) const;
     [[nodiscard]] bool in_local_apic(unsigned cpu, Gpa gpa, unsigned size, u64& offset);
 
     // In the order of construction: what comes later refers to what comes before.

@@ -9,6 +9,7 @@
 
 #include "base/types.h"
 
+#include <atomic>
 #include <string>
 
 namespace gnomon::platform {
@@ -31,13 +32,29 @@ public:
     /// `submitted`; the device may submit anew from within.
     virtual void deliver() = 0;
 
-    // The scheduler's own notes; devices leave them alone. Times are of the virtual clock, in ns.
+    /// Which of the device's interrupt lines - queue, vector, channel - tells of it. Set by the
+    /// device before `submitted`; small numbers.
+    unsigned line = 0;
+
+    /// The scheduler's own notes; devices leave them alone.
     struct Notes {
-        State state = State::idle;
+        std::atomic<State> state = State::idle;
         unsigned device = 0;
-        u64 submitted_ns = 0, host_done_ns = 0, matures_ns = 0;
-        u64 order = 0; ///< of its arrival in a queue
+        unsigned cpu = 0;         ///< the virtual CPU that submitted it
+        u64 nominal_ns = 0;       ///< what the physical counterpart would take
+        u64 submitted_ns = 0;     ///< virtual clock
+        u64 submitted_run_ns = 0; ///< guest-run time of `cpu` then
+        u64 look_ns = 0;          ///< virtual clock: before that it cannot mature
+        u64 order = 0;            ///< of its arrival in the queues
+        std::size_t heap_index = 0;
+        Completion *previous = nullptr, *next = nullptr; ///< in its line's queue
     } notes;
+
+    /// Takes what waits: true for one caller only, whoever comes first.
+    [[nodiscard]] bool claim() {
+        State expected = State::waiting;
+        return notes.state.compare_exchange_strong(expected, State::idle);
+    }
 };
 
 /// What a device has seen that shows a guest in trouble.
@@ -55,16 +72,21 @@ public:
 
     /// @return the number by which the device calls. @param name for reports: "nvme0".
     [[nodiscard]] virtual unsigned add_device(std::string name) = 0;
+    /// One interrupt of this device may tell of several completions. Without this, never.
+    virtual void allow_batches(unsigned /*device*/) {}
     /// The guest has made a request whose physical counterpart would take `nominal_ns`
-    /// (0: there is none).
+    /// (0: there is none). Opens the guard window of its line.
     virtual void submitted(unsigned device, Completion& completion, u64 nominal_ns) = 0;
     /// The host is done with it. `deliver` follows, perhaps from within.
     virtual void host_done(Completion& completion) = 0;
     /// It will not be delivered: reset, abort, removal. Nothing if the scheduler does not know it.
     virtual void cancel(Completion& completion) = 0;
-    /// The guest wrote a command or rang a doorbell: it may not be ready for an answer yet.
-    virtual void command_written(unsigned device) = 0;
-    /// The guest read a status that a completion changes.
+    /// The guest wrote a command or rang a doorbell whose answer comes by `line`: it may not be
+    /// ready for that yet.
+    virtual void command_written(unsigned device, unsigned line) = 0;
+    void command_written(unsigned device) { command_written(device, 0); }
+    /// The guest is about to read a status that a completion changes. `deliver` may follow from
+    /// within, so that it is what the guest reads.
     virtual void status_polled(unsigned device) = 0;
     virtual void trouble(unsigned device, GuestTrouble sign) = 0;
 };
@@ -84,7 +106,8 @@ public:
     void cancel(Completion& completion) override {
         completion.notes.state = Completion::State::idle;
     }
-    void command_written(unsigned) override {}
+    using CompletionScheduler::command_written;
+    void command_written(unsigned, unsigned) override {}
     void status_polled(unsigned) override {}
     void trouble(unsigned, GuestTrouble) override {}
 

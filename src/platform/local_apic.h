@@ -105,6 +105,9 @@ public:
     /// Takes that vector into service; none if there is none.
     [[nodiscard]] std::optional<u8> acknowledge();
 
+    [[nodiscard]] const VectorSet& requested() const { return m_irr; }
+    [[nodiscard]] const VectorSet& in_service() const { return m_isr; }
+
     [[nodiscard]] bool nmi_pending() const { return m_nmi; }
     bool take_nmi() { return std::exchange(m_nmi, false); }
     [[nodiscard]] bool init_pending() const { return m_init; }

@@ -178,4 +178,16 @@ u8 Pic8259Pair::acknowledge() {
     return m_slave.vector(m_slave.acknowledge(spurious));
 }
 
+VectorSet Pic8259Pair::active_vectors() const {
+    VectorSet active;
+    const u8 of_master = m_master.active() & static_cast<u8>(~bit(cascade_input)),
+             of_slave = m_slave.active();
+    if ((of_master | of_slave) == 0) return active;
+    for (u8 input = 0; input < 8; ++input) {
+        if ((of_master & bit(input)) != 0) active.set(m_master.vector(input));
+        if ((of_slave & bit(input)) != 0) active.set(m_slave.vector(input));
+    }
+    return active;
+}
+
 } // namespace gnomon::platform

@@ -11,6 +11,7 @@
 
 #include "platform/device.h"
 #include "platform/interrupt_line.h"
+#include "platform/vector_set.h"
 
 namespace gnomon::platform {
 
@@ -37,6 +38,10 @@ public:
     [[nodiscard]] u8 acknowledge(bool& spurious);
     [[nodiscard]] u8 vector(u8 input) const { return static_cast<u8>(m_vector_base | (input & 7)); }
 
+    /// Inputs in service.
+    [[nodiscard]] u8 in_service() const { return m_isr; }
+    /// Inputs that ask and are not masked, or are in service.
+    [[nodiscard]] u8 active() const { return static_cast<u8>((requests() & ~m_imr) | m_isr); }
     [[nodiscard]] u8 level_triggered() const { return m_elcr; }
     void set_level_triggered(u8 inputs);
 
@@ -88,6 +93,11 @@ public:
     /// The processor's interrupt acknowledge: the vector, that of a spurious IR7 if nothing is
     /// pending.
     [[nodiscard]] u8 acknowledge();
+    [[nodiscard]] bool in_service() const {
+        return (m_master.in_service() | m_slave.in_service()) != 0;
+    }
+    /// Of inputs that ask and are not masked, or are in service; without the cascade.
+    [[nodiscard]] VectorSet active_vectors() const;
 
 private:
     /// Bit n: input n is level-triggered.

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <bit>
+#include <cstddef>
 #include <optional>
 
 namespace gnomon::platform {
@@ -22,6 +23,21 @@ public:
     }
     constexpr void clear(u8 vector) { set(vector, false); }
     constexpr void clear_all() { m_words = {}; }
+    [[nodiscard]] constexpr bool empty() const {
+        return (m_words[0] | m_words[1] | m_words[2] | m_words[3]) == 0;
+    }
+    constexpr VectorSet& operator|=(const VectorSet& other) {
+        for (std::size_t i = 0; i < m_words.size(); ++i)
+            m_words[i] |= other.m_words[i];
+        return *this;
+    }
+    /// Those that `other` does not have.
+    [[nodiscard]] constexpr VectorSet without(const VectorSet& other) const {
+        VectorSet left;
+        for (std::size_t i = 0; i < m_words.size(); ++i)
+            left.m_words[i] = m_words[i] & ~other.m_words[i];
+        return left;
+    }
     [[nodiscard]] constexpr std::optional<u8> highest() const {
         for (unsigned i = 4; i-- > 0;)
             if (m_words[i] != 0)

@@ -48,7 +48,8 @@ TEST(CommandLine, RunTakesTheMachineOptions) {
 TEST(CommandLine, DisksWithTheirOptions) {
     const auto parsed = parse({"run", "--kernel", "k", "--disk", "a.img", "--disk",
                                "b,,c.img,model=virtio,format=raw,readonly,serial=S-1", "--disk",
-                               "d=e.img,format=auto", "--disk", "f.img,model=ide"});
+                               "d=e.img,format=auto,profile=hdd-7200", "--disk",
+                               "f.img,model=ide"});
     ASSERT_TRUE(parsed) << parsed.error().message;
     ASSERT_TRUE(parsed->machine.disks);
     DiskSettings first, second, third, fourth;
@@ -58,6 +59,7 @@ TEST(CommandLine, DisksWithTheirOptions) {
     second.read_only = true;
     second.serial = "S-1";
     third.location = "d=e.img";
+    third.profile = platform::DiskProfile::hdd_7200;
     fourth.location = "f.img";
     fourth.model = monitor::DiskModel::ide;
     EXPECT_THAT(*parsed->machine.disks, ElementsAre(first, second, third, fourth));
@@ -72,6 +74,7 @@ TEST(CommandLine, DisksWithTheirOptions) {
                                                    HasSubstr("virtio, nvme and ide")));
     EXPECT_THAT(complaint("x,model"), HasSubstr("'model'"));
     EXPECT_THAT(complaint("x,format=qed"), AllOf(HasSubstr("qed"), HasSubstr("raw")));
+    EXPECT_THAT(complaint("x,profile=tape"), AllOf(HasSubstr("tape"), HasSubstr("nvme-ssd")));
     EXPECT_THAT(complaint("x,readonly=no"), HasSubstr("readonly=no"));
     EXPECT_THAT(complaint("x,cache=none"), HasSubstr("cache=none"));
     EXPECT_THAT(complaint("x,"), Not(HasSubstr("cache")));
@@ -100,6 +103,28 @@ TEST(CommandLine, DisksInTheFileAreOneALine) {
     EXPECT_THAT(usage_complaint({"run", "--kernel", "k", "--config",
                                  folder.file("w", "disk = \"x,model=tape\"\n")}),
                 AllOf(HasSubstr("w:1: disk"), HasSubstr("tape")));
+}
+
+TEST(CommandLine, WhenCompletionsAreDelivered) {
+    using monitor::CompletionPolicy;
+    const test::TemporaryFolder folder;
+    const std::string config = folder.file("m.toml", "completions = \"nominal\"\n");
+    const auto policy = [&](std::initializer_list<std::string> options) {
+        std::vector<std::string> words{"run", "--kernel", "k"};
+        words.insert(words.end(), options);
+        return parse(words)->machine.completions;
+    };
+    EXPECT_EQ(policy({}), std::nullopt);
+    EXPECT_EQ(policy({"--completions", "immediate"})->kind, CompletionPolicy::Kind::immediate);
+    EXPECT_EQ(policy({"--completions=fixed=1ms"})->fixed_ns, 1'000'000U);
+    EXPECT_EQ(policy({"--config", config})->kind, CompletionPolicy::Kind::nominal);
+    EXPECT_EQ(policy({"--config", config, "--completions", "adaptive"})->kind,
+              CompletionPolicy::Kind::adaptive);
+    EXPECT_THAT(usage_complaint({"run", "--kernel", "k", "--completions", "soon"}),
+                AllOf(HasSubstr("--completions soon"), HasSubstr("fixed=TIME")));
+    for (const char* wrong : {"completions = 3\n", "completions = \"fixed=1h\"\n"})
+        EXPECT_THAT(usage_complaint({"run", "--kernel", "k", "--config", folder.file("w", wrong)}),
+                    HasSubstr(":1: completions"));
 }
 
 TEST(CommandLine, WhatIsNotSaidStaysOpen) {
@@ -199,7 +224,7 @@ TEST(CommandLine, HelpNamesEveryOptionAndTheVersionIsAsked) {
                 testing::MatchesRegex("gnomon [0-9]+\\.[0-9]+\\.[0-9]+\n"));
     for (const char* option :
          {"--kernel", "--initrd", "--append", "--memory", "--no-reboot", "--no-seccomp", "--stats",
-          "--perf-map", "--log-level", "--config", "--disk"}) {
+          "--perf-map", "--log-level", "--config", "--disk", "--completions"}) {
         EXPECT_THAT(run_help(), HasSubstr(option));
         EXPECT_THAT(trace_help(), HasSubstr(option));
     }

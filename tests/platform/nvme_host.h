@@ -111,7 +111,8 @@ public:
         completion.notes.state = Completion::State::idle;
         --known;
     }
-    void command_written(unsigned) override { ++commands; }
+    using CompletionScheduler::command_written;
+    void command_written(unsigned, unsigned) override { ++commands; }
     void status_polled(unsigned) override { ++polls; }
     void trouble(unsigned, GuestTrouble sign) override { troubles.push_back(sign); }
 

@@ -27,6 +27,7 @@ void Controller::finish(Request& request, Status status) {
     request.status = status;
     if (!request.admin) account_io(request);
     if (status != Status::success) note_error(request);
+    request.line = request.queue->completion_queue;
     m_completions.submitted(m_device, request, m_delays.command_ns());
     m_completions.host_done(request);
 }
@@ -38,6 +39,7 @@ void Controller::start_steps(Request& request) {
         nominal_ns = std::max(nominal_ns, m_delays.nominal_ns(request));
     }
     request.load_step(0);
+    request.line = request.queue->completion_queue;
     m_completions.submitted(m_device, request, nominal_ns);
     submit_step(request);
 }

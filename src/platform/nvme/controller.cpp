@@ -25,6 +25,7 @@ Controller::Controller(const Parts& parts, Options options, std::string name)
       m_powered_on_ns(m_clock.now_ns()), m_submission(m_options.queue_pairs + 1),
       m_completion(m_options.queue_pairs + 1),
       m_features(m_options.queue_pairs, m_options.vectors) {
+    m_completions.allow_batches(m_device);
     VERIFY(m_options.queue_pairs >= 1 && m_options.queue_pairs <= 64 && m_options.vectors >= 1);
 }
 
@@ -223,7 +224,7 @@ void Controller::write_doorbell(u64 offset, u32 value) {
         } else if (!queue->set_tail(index)) {
             raise({EventType::error, Event::invalid_doorbell_value, LogPage::errors});
         } else {
-            m_completions.command_written(m_device);
+            m_completions.command_written(m_device, queue->completion_queue);
             run_queues();
         }
         return;

@@ -65,7 +65,7 @@ void take(std::vector<VirtioPiece>& pieces, std::span<std::byte> out) {
 
 VirtioBlock::VirtioBlock(PciSlot slot, BlockBackEnd& back_end, CompletionScheduler& completions,
                          const VirtioBlockOptions& options, GuestMemory& memory,
-                         DmaListener* listener)
+                         DmaListener* listener, std::unique_ptr<DelayModel> delays)
     : VirtioPciDevice(std::move(slot),
                       {.type = block_type,
                        .class_code = mass_storage_class,
@@ -84,6 +84,8 @@ VirtioBlock::VirtioBlock(PciSlot slot, BlockBackEnd& back_end, CompletionSchedul
       m_read_only(options.read_only || back_end.read_only()), m_in_queue(options.queues),
       m_full(options.queues), m_wanted(options.queues) {
     VERIFY(options.queues <= max_queues);
+    m_delays = delays != nullptr ? std::move(delays) : std::make_unique<NoDelay>();
+    m_completions.allow_batches(m_device);
     fill_config(options.queues);
 }
 
@@ -165,7 +167,7 @@ void VirtioBlock::release(Request& request) {
 }
 
 void VirtioBlock::queue_notified(unsigned n) {
-    m_completions.command_written(m_device);
+    m_completions.command_written(m_device, n);
     process(n);
 }
 
@@ -219,12 +221,14 @@ bool VirtioBlock::begin(Request& request) {
     if (chain.readable_size < sizeof header || chain.writable_size == 0) return false;
     take(chain.readable, std::as_writable_bytes(std::span(&header, 1)));
     chain.readable_size -= sizeof header;
-    m_completions.submitted(m_device, request, 0);
+    request.line = request.queue;
     if (const std::optional<u8> status = prepare(request, header.type, header.sector)) {
         request.status = *status;
+        m_completions.submitted(m_device, request, m_delays->command_ns());
         m_completions.host_done(request);
         return true;
     }
+    m_completions.submitted(m_device, request, m_delays->nominal_ns(request));
     request.at_host = true;
     m_back_end.submit(request);
     return true;

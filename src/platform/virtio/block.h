@@ -4,7 +4,7 @@
 /// Virtio 1.2, section 5.2.
 #pragma once
 
-#include "platform/block/block_back_end.h"
+#include "platform/block/delay_model.h"
 #include "platform/completion.h"
 #include "platform/virtio/pci_transport.h"
 
@@ -25,8 +25,10 @@ public:
     static constexpr u16 queue_size = 256;
 
     /// `back_end` and `completions` must outlive it. Nothing else uses `back_end` meanwhile.
+    /// @param delays null: none, as becomes a device without a physical counterpart.
     VirtioBlock(PciSlot slot, BlockBackEnd& back_end, CompletionScheduler& completions,
-                const VirtioBlockOptions& options, GuestMemory& memory, DmaListener* listener);
+                const VirtioBlockOptions& options, GuestMemory& memory, DmaListener* listener,
+                std::unique_ptr<DelayModel> delays = nullptr);
     /// Waits until the back end has nothing of it any more.
     ~VirtioBlock() override;
 
@@ -97,7 +99,8 @@ private:
 
     BlockBackEnd& m_back_end;
     CompletionScheduler& m_completions;
-    unsigned m_device; ///< the scheduler's number of it
+    std::unique_ptr<DelayModel> m_delays; ///< not null
+    unsigned m_device;                    ///< the scheduler's number of it
     std::string m_serial;
     bool m_read_only;
     std::array<u8, 60> m_config{};

@@ -1,0 +1,445 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "monitor/completions/scheduler.h"
+
+#include "base/verify.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace gnomon::monitor {
+
+using platform::GuestTrouble;
+using platform::VectorSet;
+
+namespace {
+
+using State = platform::Completion::State;
+
+/// Of two clocks that are read one after the other.
+u64 minus(u64 a, u64 b) { return a > b ? a - b : 0; }
+
+/// How long what has matured waits for a handler, beyond its nominal delay.
+u64 grace_ns(u64 nominal_ns) { return std::max<u64>(nominal_ns, 1'000'000); }
+
+} // namespace
+
+Completions::Completions(const CompletionPolicy& policy, GuestView& view, unsigned cpus,
+                         std::shared_ptr<const CompletionRules> rules)
+    : m_policy(policy), m_view(view),
+      m_rules(rules != nullptr ? std::move(rules) : std::make_shared<const CompletionRules>()),
+      m_cpus(cpus) {}
+
+unsigned Completions::add_device(std::string name) {
+    m_devices.emplace_back().name = std::move(name);
+    return static_cast<unsigned>(m_devices.size() - 1);
+}
+
+Completions::Line& Completions::line_of(unsigned device, unsigned line) {
+    VERIFY(line < most_lines);
+    auto& lines = m_devices[device].lines;
+    if (line >= lines.size()) lines.resize(line + 1);
+    if (lines[line] == nullptr) {
+        lines[line] = &m_lines.emplace_back();
+        lines[line]->device = device;
+    }
+    return *lines[line];
+}
+
+// ---------------------------------------------------------------- a request's way
+
+void Completions::open_guard(Line& line, unsigned cpu, u64 now, u64 run) {
+    line.guard_cpu = cpu;
+    line.guard_ns = now;
+    line.guard_run_ns = run;
+}
+
+void Completions::command_written(unsigned device, unsigned line) {
+    Device& d = m_devices[device];
+    d.polls = 0;
+    const unsigned cpu = m_view.current_cpu();
+    m_cpus[cpu].halted = false;
+    if (!d.timed) return;
+    open_guard(line_of(device, line), cpu, m_view.now_ns(), m_view.run_bound_ns(cpu));
+}
+
+void Completions::submitted(unsigned device, Completion& completion, u64 nominal_ns) {
+    auto& notes = completion.notes;
+    VERIFY(notes.state == State::idle);
+    Device& d = m_devices[device];
+    Line& line = line_of(device, completion.line);
+    const unsigned cpu = m_view.current_cpu();
+    m_cpus[cpu].halted = false;
+    notes.state = State::submitted;
+    notes.device = device;
+    notes.cpu = cpu;
+    notes.nominal_ns = nominal_ns;
+    notes.submitted_ns = m_view.now_ns();
+    ++d.statistics.requests;
+    d.polls = 0;
+    if (!line.vector && !line.queued) line.cpu = cpu;
+    if (nominal_ns == 0) return;
+    d.timed = true;
+    notes.submitted_run_ns = m_view.run_bound_ns(cpu);
+    open_guard(line, cpu, notes.submitted_ns, notes.submitted_run_ns);
+}
+
+/// Whether the policy may hold it back.
+bool Completions::delays(const Completion& completion) const {
+    switch (m_policy.kind) {
+    case CompletionPolicy::Kind::immediate: return false;
+    case CompletionPolicy::Kind::fixed: return m_policy.fixed_ns != 0;
+    case CompletionPolicy::Kind::adaptive:
+    case CompletionPolicy::Kind::nominal: break;
+    }
+    return completion.notes.nominal_ns != 0;
+}
+
+void Completions::host_done(Completion& completion) {
+    auto& notes = completion.notes;
+    VERIFY(notes.state == State::submitted);
+    notes.state = State::waiting;
+    if (!delays(completion)) {
+        VERIFY(completion.claim());
+        deliver_one(completion, Delivery::at_once);
+        return;
+    }
+    const u64 now = m_view.now_ns();
+    if (m_policy.kind == CompletionPolicy::Kind::fixed) {
+        enqueue(completion, now + m_policy.fixed_ns);
+        return;
+    }
+    const u64 due = notes.submitted_ns + notes.nominal_ns;
+    if (now >= due && left_ns(completion, now) == 0) {
+        VERIFY(completion.claim());
+        deliver_one(completion, Delivery::late);
+    } else {
+        enqueue(completion, due);
+    }
+}
+
+void Completions::cancel(Completion& completion) {
+    auto& notes = completion.notes;
+    if (notes.state == State::idle) return;
+    if (notes.state == State::waiting)
+        take(completion);
+    else
+        notes.state = State::idle;
+    ++m_devices[notes.device].statistics.cancelled;
+}
+
+void Completions::trouble(unsigned device, GuestTrouble) {
+    Device& d = m_devices[device];
+    d.back_off.trouble(true);
+    ++d.statistics.back_offs;
+}
+
+// ---------------------------------------------------------------- queues
+
+void Completions::enqueue(Completion& completion, u64 look_ns) {
+    Line& line = line_of(completion.notes.device, completion.line);
+    completion.notes.look_ns = look_ns;
+    completion.notes.order = m_next_order++;
+    m_global.push(completion);
+    line.queue.push_back(completion);
+    if (!std::exchange(line.queued, true)) m_cpus[line.cpu].lines.push_back(&line);
+    m_waiting.fetch_add(1, std::memory_order_relaxed);
+}
+
+void Completions::dequeue(Completion& completion) {
+    Line& line = line_of(completion.notes.device, completion.line);
+    m_global.remove(completion);
+    line.queue.remove(completion);
+    if (line.queue.empty()) {
+        std::erase(m_cpus[line.cpu].lines, &line);
+        line.queued = false;
+    }
+    m_waiting.fetch_sub(1, std::memory_order_relaxed);
+}
+
+// ---------------------------------------------------------------- time
+
+/// How much time has passed for a CPU since a moment, as the rules count it.
+u64 Completions::age_ns(unsigned cpu, u64 run_stamp, u64 stamp, u64 now) {
+    return m_rules->passed_ns(minus(m_view.run_ns(cpu), run_stamp), minus(now, stamp));
+}
+
+u64 Completions::left_ns(const Completion& completion, u64 now) {
+    const auto& notes = completion.notes;
+    if (m_policy.kind == CompletionPolicy::Kind::fixed) return minus(notes.look_ns, now);
+    const u64 on_clock = minus(now, notes.submitted_ns);
+    if (on_clock >= notes.nominal_ns + cap_ns) return 0;
+    if (on_clock < notes.nominal_ns) return notes.nominal_ns - on_clock;
+    return minus(notes.nominal_ns,
+                 age_ns(notes.cpu, notes.submitted_run_ns, notes.submitted_ns, now));
+}
+
+bool Completions::guard_over(const Line& line, const Completion& completion, u64 now) {
+    const auto& notes = completion.notes;
+    const u64 guard = m_rules->guard_ns(notes.nominal_ns);
+    const auto over = [&](unsigned cpu, u64 run_stamp, u64 stamp) {
+        // Who halts has done all that was to be done before the answer.
+        if (m_cpus[cpu].halted || guard == 0) return true;
+        return minus(now, stamp) >= guard && age_ns(cpu, run_stamp, stamp, now) >= guard;
+    };
+    return over(line.guard_cpu, line.guard_run_ns, line.guard_ns) &&
+           (notes.cpu == line.guard_cpu ||
+            over(notes.cpu, notes.submitted_run_ns, notes.submitted_ns));
+}
+
+bool Completions::old_enough(const Device& device, const Completion& completion, u64 now) {
+    const auto& notes = completion.notes;
+    const u64 least = device.back_off.least_ns(notes.nominal_ns);
+    return least == 0 ||
+           (minus(now, notes.submitted_ns) >= least &&
+            age_ns(notes.cpu, notes.submitted_run_ns, notes.submitted_ns, now) >= least);
+}
+
+// ---------------------------------------------------------------- looking
+
+bool Completions::look(unsigned cpu, bool halted) {
+    m_cpus[cpu].halted = halted;
+    const u64 now = m_view.now_ns();
+    const bool matured = look_for_matured(now);
+    if (m_policy.kind != CompletionPolicy::Kind::adaptive) return matured;
+    return look_for_safepoint(cpu, halted, now) || matured;
+}
+
+u64 Completions::next_look_ns(unsigned cpu) const {
+    if (m_global.empty()) return never;
+    return std::min(m_global.top().notes.look_ns, m_cpus[cpu].early_look_ns);
+}
+
+bool Completions::unacknowledged(const Line& line) const {
+    return line.vector && m_view.active_vectors(line.cpu).test(*line.vector);
+}
+
+/// Of what has matured: whether its interrupt would meet the one before.
+bool Completions::held_back(const Completion& completion, u64 now) {
+    if (m_policy.kind != CompletionPolicy::Kind::adaptive) return false;
+    const auto& notes = completion.notes;
+    const Line& line = line_of(notes.device, completion.line);
+    const unsigned current = m_view.current_cpu();
+    const bool busy =
+        unacknowledged(line) || (line.cpu == current && !m_cpus[current].halted &&
+                                 m_cpus[current].watch.under_way(line.device, m_view.state()));
+    return busy &&
+           age_ns(notes.cpu, notes.submitted_run_ns, notes.submitted_ns, now) <
+               notes.nominal_ns + grace_ns(notes.nominal_ns) &&
+           minus(now, notes.submitted_ns) < notes.nominal_ns + cap_ns;
+}
+
+bool Completions::look_for_matured(u64 now) {
+    constexpr u64 shortest_step = 1'000;
+    bool any = false;
+    // What is submitted from within, and done at once, has its own time ahead.
+    while (!m_global.empty() && m_global.top().notes.look_ns <= now) {
+        Completion& completion = m_global.top();
+        const u64 last = completion.notes.submitted_ns + completion.notes.nominal_ns + cap_ns;
+        if (const u64 left = left_ns(completion, now); left != 0) {
+            const u64 next = now + std::max(left, shortest_step);
+            m_global.set_look(completion, std::min(next, last));
+        } else if (held_back(completion, now)) {
+            m_global.set_look(completion, std::min(now + shortest_wait_ns, last));
+        } else {
+            take(completion);
+            deliver_one(completion, Delivery::matured);
+            any = true;
+        }
+    }
+    return any;
+}
+
+bool Completions::look_for_safepoint(unsigned cpu, bool halted, u64 now) {
+    Cpu& c = m_cpus[cpu];
+    c.window = false;
+    const u64 planned = std::exchange(c.early_look_ns, never);
+    if (c.lines.empty()) {
+        c.wait_ns = 0;
+        return false;
+    }
+    const CpuState state = m_view.state();
+    Safepoint safepoint = Safepoint::none;
+    if (halted) {
+        if (state.takes_interrupts && !state.in_service) {
+            safepoint = Safepoint::halted;
+            c.watch.idle();
+        }
+    } else if (m_rules->handler_returned(c.watch, state)) {
+        safepoint = Safepoint::returned;
+    }
+    bool any = false;
+    if (safepoint != Safepoint::none) {
+        const Delivery kind =
+            safepoint == Safepoint::halted ? Delivery::early_halted : Delivery::early_returned;
+        for (std::size_t left = c.lines.size(); left-- > 0;)
+            if (left < c.lines.size() && deliver_early(*c.lines[left], kind, now)) any = true;
+    }
+    if (c.lines.empty() || any) {
+        c.wait_ns = 0;
+        return any;
+    }
+    // A CPU that halts comes by here when it does; one that has interrupts off, when it has them
+    // on; one that runs is interrupted, now and then.
+    if (halted || !(safepoint != Safepoint::none || c.watch.expects_return(state))) return false;
+    if (!state.takes_interrupts) {
+        c.window = true;
+        return false;
+    }
+    if (planned > now && planned != never) {
+        c.early_look_ns = planned;
+    } else {
+        c.wait_ns = std::clamp(c.wait_ns * 2, shortest_wait_ns, longest_wait_ns);
+        c.early_look_ns = now + c.wait_ns;
+    }
+    return false;
+}
+
+/// What of a line's queue may come at a safepoint. @return whether anything was delivered.
+bool Completions::deliver_early(Line& line, Delivery kind, u64 now) {
+    const Device& device = m_devices[line.device];
+    if (unacknowledged(line)) return false;
+    const std::size_t most = device.batches ? line.queue.size() : 1;
+    const Completion* last = nullptr;
+    std::size_t count = 0;
+    for (const Completion* c = line.queue.front(); c != nullptr && count < most;
+         c = c->notes.next, ++count) {
+        if (!guard_over(line, *c, now) || !old_enough(device, *c, now)) break;
+        last = c;
+    }
+    if (last == nullptr) return false;
+    deliver_until(line, last->notes.order, kind);
+    return true;
+}
+
+void Completions::status_polled(unsigned device) {
+    Device& d = m_devices[device];
+    constexpr unsigned repeated = 2; // one follows every command
+    if (++d.polls < repeated || !any_waiting() || m_policy.kind != CompletionPolicy::Kind::adaptive)
+        return;
+    const unsigned cpu = m_view.current_cpu();
+    m_cpus[cpu].halted = false;
+    const CpuState state = m_view.state();
+    // In a handler that is how it finds out what it was called for.
+    if (state.in_service || m_cpus[cpu].watch.under_way(device, state)) return;
+    const u64 now = m_view.now_ns();
+    for (std::size_t n = 0; n < d.lines.size(); ++n)
+        if (d.lines[n] != nullptr && d.lines[n]->queued)
+            deliver_early(*d.lines[n], Delivery::early_polled, now);
+}
+
+// ---------------------------------------------------------------- delivering
+
+/// A delivery under way: which interrupt it makes is seen by what CPUs are asked before and after.
+class Completions::Delivering {
+public:
+    Delivering(Completions& owner, Line& line) : m_owner(owner), m_line(line) {
+        const std::size_t depth = owner.m_depth++;
+        if (depth == owner.m_before.size()) owner.m_before.emplace_back(owner.m_cpus.size());
+        m_before = &owner.m_before[depth];
+        for (unsigned cpu = 0; cpu < m_before->size(); ++cpu)
+            (*m_before)[cpu] = owner.m_view.active_vectors(cpu);
+    }
+    Delivering(const Delivering&) = delete;
+    Delivering& operator=(const Delivering&) = delete;
+    ~Delivering() {
+        m_owner.find_interrupt(m_line, *m_before);
+        --m_owner.m_depth;
+    }
+
+private:
+    Completions& m_owner;
+    Line& m_line;
+    std::vector<VectorSet>* m_before;
+};
+
+/// Out of the queues; nobody else will deliver it.
+void Completions::take(Completion& completion) {
+    VERIFY(completion.claim());
+    dequeue(completion);
+}
+
+/// Of what is in no queue.
+void Completions::deliver_one(Completion& completion, Delivery kind) {
+    Line& line = line_of(completion.notes.device, completion.line);
+    const Delivering delivering(*this, line);
+    tell(line, completion, kind);
+}
+
+void Completions::deliver_until(Line& line, u64 last_order, Delivery kind) {
+    const Delivering delivering(*this, line);
+    // While it delivers one, a device may cancel others, and make new ones.
+    while (!line.queue.empty() && line.queue.front()->notes.order <= last_order) {
+        Completion& completion = *line.queue.front();
+        take(completion);
+        tell(line, completion, kind);
+    }
+}
+
+void Completions::tell(Line& line, Completion& completion, Delivery kind) {
+    Device& device = m_devices[line.device];
+    ++device.statistics.deliveries[static_cast<std::size_t>(kind)];
+    device.back_off.delivered();
+    if (line.told.size() == most_told) record_told(line, m_view.now_ns());
+    line.told.push_back(completion.notes.submitted_ns);
+    completion.deliver();
+}
+
+void Completions::find_interrupt(Line& line, const std::vector<VectorSet>& before) {
+    for (unsigned cpu = 0; cpu < before.size(); ++cpu)
+        if (const auto vector = m_view.active_vectors(cpu).without(before[cpu]).highest()) {
+            set_vector(line, cpu, *vector);
+            return;
+        }
+    // Masked, or switched off: no handler will come.
+    if (!unacknowledged(line)) record_told(line, m_view.now_ns());
+}
+
+void Completions::set_vector(Line& line, unsigned cpu, u8 vector) {
+    if (line.vector && line.cpu == cpu && *line.vector == vector) return;
+    if (line.vector) std::erase(m_cpus[line.cpu].vectors[*line.vector], &line);
+    if (line.queued && line.cpu != cpu) {
+        std::erase(m_cpus[line.cpu].lines, &line);
+        m_cpus[cpu].lines.push_back(&line);
+    }
+    line.cpu = cpu;
+    line.vector = vector;
+    m_cpus[cpu].vectors[vector].push_back(&line);
+}
+
+void Completions::record_told(Line& line, u64 now) {
+    LatencyHistogram& latency = m_devices[line.device].statistics.latency;
+    for (const u64 submitted_ns : line.told)
+        latency.add(minus(now, submitted_ns));
+    line.told.clear();
+}
+
+void Completions::interrupt_injected(unsigned cpu, u8 vector) {
+    Cpu& c = m_cpus[cpu];
+    const std::vector<Line*>& lines = c.vectors[vector];
+    if (lines.empty()) return;
+    c.wait_ns = 0;
+    const u64 now = m_view.now_ns();
+    // Lines can share a vector: it is theirs for whom something was delivered.
+    const auto owner = std::find_if(lines.begin(), lines.end(),
+                                    [](const Line* line) { return !line->told.empty(); });
+    Device& device = m_devices[owner != lines.end() ? (*owner)->device : lines.front()->device];
+    const unsigned depth = c.watch.entered(
+        owner != lines.end() ? (*owner)->device : lines.front()->device, m_view.state());
+    for (Line* line : lines)
+        record_told(*line, now);
+    device.polls = 0;
+    ++device.statistics.interrupts;
+    device.statistics.deepest_nesting = std::max<u64>(device.statistics.deepest_nesting, depth);
+    if (depth < 2) return;
+    device.back_off.trouble(false);
+    ++device.statistics.back_offs;
+}
+
+Statistics Completions::report() const {
+    Statistics all;
+    for (const Device& device : m_devices)
+        all.push_back(device.statistics.report(device.name));
+    return all;
+}
+
+} // namespace gnomon::monitor
