@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// fragile_bench POLICY BUG REQUESTS DEPTH [PROFILE [FILE]]: runs the fragile guest and prints, in
+// one line, requests a second, how their completions were delivered, and latencies. BUG 0 is the
+// robust twin. Without FILE the disk is in memory.
+#include "completions/fragile_machine.h"
+#include "platform/block/disk_profile.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <span>
+
+namespace {
+
+using namespace gnomon;
+
+int complain(const std::string& what) {
+    std::fprintf(stderr, "fragile_bench: %s\n", what.c_str());
+    return 2;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    const std::span words(argv, static_cast<std::size_t>(argc));
+    if (words.size() < 5 || words.size() > 7)
+        return complain("use POLICY BUG REQUESTS DEPTH [PROFILE [FILE]]");
+    test::FragileRun run;
+    const auto policy = monitor::parse_completion_policy(words[1], "policy");
+    if (!policy) return complain(policy.error().message);
+    run.policy = *policy;
+    run.bug = static_cast<test::Bug>(std::atoi(words[2]));
+    run.requests = std::strtoull(words[3], nullptr, 10);
+    run.depth = static_cast<unsigned>(std::atoi(words[4]));
+    if (words.size() > 5) {
+        const auto profile = platform::disk_profile_named(words[5]);
+        if (!profile) return complain("no such profile");
+        run.profile = *profile;
+    }
+    if (words.size() > 6) run.file = words[6];
+    run.limit_s = 600;
+    const test::FragileOutcome outcome = test::run_fragile(run);
+    const auto share = [&](const char* name) {
+        return 100.0 * static_cast<double>(outcome.statistic(name)) /
+               static_cast<double>(outcome.statistic("requests"));
+    };
+    const auto us = [&](const char* name) {
+        return static_cast<double>(outcome.statistic(name)) / 1000;
+    };
+    std::printf("%-10s bug %s depth %-2s %9.0f requests/s  at once %.1f %% late %.1f %% halted "
+                "%.1f %% returned "
+                "%.1f %% matured %.1f %%  p50 %.1f us p99 %.1f us p99.9 %.1f us  interrupts/1000 "
+                "%llu nesting %llu  %s",
+                words[1], words[2], words[4],
+                static_cast<double>(run.requests) * 1e9 / static_cast<double>(outcome.run_ns),
+                share("at_once"), share("late"), share("early_halted"), share("early_returned"),
+                share("matured"), us("latency_p50"), us("latency_p99"), us("latency_p999"),
+                static_cast<unsigned long long>(outcome.statistic("interrupts_per_1000_requests")),
+                static_cast<unsigned long long>(outcome.statistic("deepest_nesting")),
+                outcome.text.c_str());
+    return outcome.survived ? 0 : 1;
+}
