@@ -178,5 +178,33 @@ INSTANTIATE_TEST_SUITE_P(All, Profile,
                              return name;
                          });
 
+TEST_F(DiskDelay, WhatEndsBeforeItsTimeIsNotQueuedBehind) {
+    for (const DiskProfile profile : {DiskProfile::hdd_7200, DiskProfile::nvme_ssd}) {
+        use(profile);
+        const Request request(Block::read, 0, 4096);
+        static_cast<void>(ask(request));
+        model->ended();
+        u64 longest = 0;
+        for (int i = 0; i < 1000; ++i) { // 1 us each, where the disk would take much longer
+            longest = std::max(longest, ask(Request(Block::read, random_place(4096), 4096)));
+            clock.advance(1'000);
+            model->ended();
+        }
+        EXPECT_LT(longest, 30'000'000U) << "that of one request";
+        // Two under way: the second is behind the first, but not behind those before.
+        static_cast<void>(ask(Request(Block::read, 0, 4096)));
+        EXPECT_LT(ask(Request(Block::read, 0, 4096)), 60'000'000U);
+    }
+}
+
+TEST_F(DiskDelay, EndsThatNobodyTellsOfAreBounded) {
+    use(DiskProfile::hdd_7200);
+    for (int i = 0; i < 10'000; ++i)
+        EXPECT_LE(ask(Request(Block::read, random_place(4096), 4096)), longest_nominal_ns);
+    for (int i = 0; i < 10'000; ++i)
+        model->ended();
+    EXPECT_LT(ask(Request(Block::read, 0, 4096)), 2 * longest_nominal_ns);
+}
+
 } // namespace
 } // namespace gnomon::platform

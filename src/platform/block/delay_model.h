@@ -17,6 +17,10 @@ public:
     /// The nominal delay in ns of a request that is made now, behind all that were made before; 0:
     /// there is none. Looks at operation, fua, offset and size only.
     [[nodiscard]] virtual u64 nominal_ns(const BlockRequest& request) = 0;
+    /// One of the requests that were asked for has come to its end. If that was before its time,
+    /// the disk is as far as it would have been then: what comes next does not queue behind what
+    /// nobody waits for. To be called once for each `nominal_ns`.
+    virtual void ended() {}
     /// The same for a command that touches no medium: to identify, to set a feature.
     [[nodiscard]] virtual u64 command_ns() const = 0;
 };

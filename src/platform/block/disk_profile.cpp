@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
+#include <queue>
 
 namespace gnomon::platform {
 
@@ -56,13 +58,41 @@ private:
     u64 m_ns = 0;
 };
 
-class RotatingDisk final : public DelayModel {
+/// A disk's own time. It goes ahead of the clock when requests end before theirs.
+class TimedDisk : public DelayModel {
 public:
-    RotatingDisk(u64 disk_bytes, const Clock& clock) : m_disk_bytes(disk_bytes), m_clock(clock) {}
+    void ended() override {
+        if (m_ends.empty()) return;
+        const u64 end = m_ends.top(), now = now_ns();
+        m_ends.pop();
+        if (end > now) m_ahead_ns += end - now;
+    }
+
+protected:
+    explicit TimedDisk(const Clock& clock) : m_clock(clock) {}
+    [[nodiscard]] u64 now_ns() const { return m_clock.now_ns() + m_ahead_ns; }
+    /// A request has been made that ends then. @return how long that takes.
+    u64 ends_at(u64 end, u64 now) {
+        if (m_ends.size() == most_ends) m_ends.pop(); // nobody has told of the end
+        m_ends.push(end);
+        return end - now;
+    }
+
+private:
+    static constexpr std::size_t most_ends = 4096;
+    const Clock& m_clock;
+    u64 m_ahead_ns = 0;
+    /// Of those under way; the earliest is taken to be the one that ends.
+    std::priority_queue<u64, std::vector<u64>, std::greater<>> m_ends;
+};
+
+class RotatingDisk final : public TimedDisk {
+public:
+    RotatingDisk(u64 disk_bytes, const Clock& clock) : TimedDisk(clock), m_disk_bytes(disk_bytes) {}
 
     [[nodiscard]] u64 command_ns() const override { return m_figures.command_ns; }
     [[nodiscard]] u64 nominal_ns(const BlockRequest& request) override {
-        const u64 now = m_clock.now_ns();
+        const u64 now = now_ns();
         const bool idle = m_arm.ns() <= now;
         u64 at = std::max(now, m_arm.ns()) + m_figures.command_ns;
         switch (request.operation) {
@@ -81,7 +111,7 @@ public:
             m_head = request.offset + request.size;
             break;
         }
-        return m_arm.take(at, 0, now) - now;
+        return ends_at(m_arm.take(at, 0, now), now);
     }
 
 private:
@@ -105,20 +135,19 @@ private:
 
     const RotatingFigures m_figures;
     u64 m_disk_bytes;
-    const Clock& m_clock;
     BusyUntil m_arm;
     u64 m_head = 0; ///< the byte behind the last request
 };
 
-class FlashDisk final : public DelayModel {
+class FlashDisk final : public TimedDisk {
 public:
     FlashDisk(const FlashFigures& figures, const Clock& clock)
-        : m_figures(figures), m_clock(clock), m_units(figures.units) {}
+        : TimedDisk(clock), m_figures(figures), m_units(figures.units) {}
 
     [[nodiscard]] u64 command_ns() const override { return m_figures.command_ns; }
     [[nodiscard]] u64 nominal_ns(const BlockRequest& request) override {
-        const u64 now = m_clock.now_ns();
-        return std::min(end_of(request, now) - now, longest_nominal_ns);
+        const u64 now = now_ns();
+        return ends_at(std::min(end_of(request, now), now + longest_nominal_ns), now);
     }
 
 private:
@@ -165,7 +194,6 @@ private:
     }
 
     const FlashFigures m_figures;
-    const Clock& m_clock;
     std::vector<BusyUntil> m_units;
     BusyUntil m_link, m_medium;
     u64 m_flushed_ns = 0; ///< the medium has all up to then

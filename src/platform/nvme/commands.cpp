@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace gnomon::platform::nvme {
 
@@ -38,10 +39,17 @@ void Controller::start_steps(Request& request) {
         request.load_step(i);
         nominal_ns = std::max(nominal_ns, m_delays.nominal_ns(request));
     }
+    request.timed = true;
     request.load_step(0);
     request.line = request.queue->completion_queue;
     m_completions.submitted(m_device, request, nominal_ns);
     submit_step(request);
+}
+
+void Controller::end_delays(Request& request) {
+    if (!std::exchange(request.timed, false)) return;
+    for (std::size_t i = 0; i < request.steps.size(); ++i)
+        m_delays.ended();
 }
 
 void Controller::submit_step(Request& request) {

@@ -143,6 +143,7 @@ private:
     void finish(Request& request, Status status);
     void start_steps(Request& request);
     void submit_step(Request& request);
+    void end_delays(Request& request);
     [[nodiscard]] Status map_data(Request& request, u64 length);
     /// Moves data between a buffer of ours and the command's; what the command asks for beyond the
     /// buffer is zero.

@@ -80,6 +80,7 @@ bool Controller::run_queue(SubmissionQueue& queue) {
 }
 
 void Controller::deliver(Request& request) {
+    end_delays(request);
     post(request);
     if (m_starved) run_queues();
 }
@@ -156,6 +157,7 @@ bool Controller::abandon(const SubmissionQueue* queue) {
             if (queue != nullptr && request.queue != queue) continue;
             io_under_way = io_under_way || (!request.admin && request.queue != nullptr);
             if (request.state == Request::State::active) m_completions.cancel(request);
+            end_delays(request);
             if (request.state == Request::State::held)
                 std::erase(m_completion[request.queue->completion_queue]->held, &request);
             if (request.at_host) {

@@ -47,6 +47,7 @@ public:
         state = State::free;
         queue = nullptr;
         at_host = false;
+        timed = false;
         status = Status::success;
         result = 0;
         memory.clear();
@@ -59,6 +60,7 @@ public:
     const bool admin;
     State state = State::free;
     bool at_host = false;
+    bool timed = false;               ///< the delay model has been asked of each step
     SubmissionQueue* queue = nullptr; ///< null once that is gone
     SubmissionEntry command;
     Status status = Status::success;

@@ -150,7 +150,7 @@ VirtioBlock::Request& VirtioBlock::take_request() {
     m_free.pop_back();
     Request& request = *m_active.back();
     request.place = m_active.size() - 1;
-    request.at_host = request.dropped = false;
+    request.at_host = request.dropped = request.timed = false;
     request.fua = false;
     request.offset = request.size = 0;
     request.memory.clear();
@@ -228,6 +228,7 @@ bool VirtioBlock::begin(Request& request) {
         m_completions.host_done(request);
         return true;
     }
+    request.timed = true;
     m_completions.submitted(m_device, request, m_delays->nominal_ns(request));
     request.at_host = true;
     m_back_end.submit(request);
@@ -323,6 +324,7 @@ void VirtioBlock::host_done(Request& request, BlockStatus status) {
 }
 
 void VirtioBlock::deliver(Request& request) {
+    if (std::exchange(request.timed, false)) m_delays->ended();
     const unsigned n = request.queue;
     const VirtioPiece& last = request.chain.writable.back();
     const bool whole = request.written == request.chain.writable_size - 1;
@@ -344,6 +346,7 @@ bool VirtioBlock::begin_reset() {
     for (std::size_t i = m_active.size(); i-- > 0;) {
         Request& request = *m_active[i];
         m_completions.cancel(request);
+        if (std::exchange(request.timed, false)) m_delays->ended();
         request.dropped = true;
         if (!request.at_host) release(request); // it swaps with one that was seen already
     }

@@ -72,6 +72,7 @@ private:
         u8 status = 0;
         u32 written = 0;       ///< bytes at the beginning of the chain's writable part
         bool at_host = false;  ///< submitted to the back end, and not done
+        bool timed = false;    ///< the delay model was asked
         bool dropped = false;  ///< nobody waits for it any more
         std::size_t place = 0; ///< in m_active
     };
