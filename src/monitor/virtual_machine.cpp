@@ -574,6 +574,13 @@ void VirtualMachine::handle_halt() {
     if (cb.injection.kind != Injection::Kind::none) return; // a trap of HLT itself
     const Booked booked(m_time, Activity::idle);
     ++m_statistics.idle_periods;
+    // What has waited for the halt ends it.
+    reap_disks();
+    look_at_completions(true);
+    if (m_board->interrupt_pending(0) && (cb.state.rflags & processor::rflags::if_) != 0) {
+        m_board_touched = true;
+        return;
+    }
     m_events->set_deadline(EventThread::never);
     // The disks' come first: input is not watched for while some waits.
     std::vector<pollfd> fds;

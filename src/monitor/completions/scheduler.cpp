@@ -48,6 +48,7 @@ Completions::Line& Completions::line_of(unsigned device, unsigned line) {
 // ---------------------------------------------------------------- a request's way
 
 void Completions::open_guard(Line& line, unsigned cpu, u64 now, u64 run) {
+    line.guard_seen_ns = m_cpus[cpu].closely_seen_ns;
     line.guard_cpu = cpu;
     line.guard_ns = now;
     line.guard_run_ns = run;
@@ -57,6 +58,7 @@ void Completions::command_written(unsigned device, unsigned line) {
     Device& d = m_devices[device];
     d.polls = 0;
     const unsigned cpu = m_view.current_cpu();
+    if (d.timed) observe(cpu, false);
     m_cpus[cpu].halted = false;
     if (!d.timed) return;
     open_guard(line_of(device, line), cpu, m_view.now_ns(), m_view.run_bound_ns(cpu));
@@ -79,7 +81,9 @@ void Completions::submitted(unsigned device, Completion& completion, u64 nominal
     if (!line.vector && !line.queued) line.cpu = cpu;
     if (nominal_ns == 0) return;
     d.timed = true;
+    observe(cpu, false);
     notes.submitted_run_ns = m_view.run_bound_ns(cpu);
+    notes.submitted_seen_ns = m_cpus[cpu].seen_ns;
     open_guard(line, cpu, notes.submitted_ns, notes.submitted_run_ns);
 }
 
@@ -158,9 +162,23 @@ void Completions::dequeue(Completion& completion) {
 
 // ---------------------------------------------------------------- time
 
-/// How much time has passed for a CPU since a moment, as the rules count it.
-u64 Completions::age_ns(unsigned cpu, u64 run_stamp, u64 stamp, u64 now) {
-    return m_rules->passed_ns(minus(m_view.run_ns(cpu), run_stamp), minus(now, stamp));
+void Completions::observe(unsigned cpu, bool halted) {
+    Cpu& c = m_cpus[cpu];
+    const u64 now = m_view.now_ns(), passed = minus(now, c.looked_ns);
+    c.looked_ns = now;
+    const bool slept = halted && c.halted;
+    c.seen_ns += slept ? passed : std::min(passed, stretch_ns);
+    c.closely_seen_ns += slept ? passed : std::min(passed, close_stretch_ns);
+    c.halted = halted;
+}
+
+/// How long ago it was submitted, as the rules count time.
+u64 Completions::age_ns(const Completion& completion, u64 now) {
+    const auto& notes = completion.notes;
+    const u64 seen = minus(m_cpus[notes.cpu].seen_ns, notes.submitted_seen_ns);
+    return m_rules->passed_ns(
+        std::min(minus(m_view.run_ns(notes.cpu), notes.submitted_run_ns), seen),
+        minus(now, notes.submitted_ns));
 }
 
 u64 Completions::left_ns(const Completion& completion, u64 now) {
@@ -169,44 +187,52 @@ u64 Completions::left_ns(const Completion& completion, u64 now) {
     const u64 on_clock = minus(now, notes.submitted_ns);
     if (on_clock >= notes.nominal_ns + cap_ns) return 0;
     if (on_clock < notes.nominal_ns) return notes.nominal_ns - on_clock;
-    return minus(notes.nominal_ns,
-                 age_ns(notes.cpu, notes.submitted_run_ns, notes.submitted_ns, now));
+    return minus(notes.nominal_ns, age_ns(completion, now));
 }
 
 bool Completions::guard_over(const Line& line, const Completion& completion, u64 now) {
     const auto& notes = completion.notes;
     const u64 guard = m_rules->guard_ns(notes.nominal_ns);
-    const auto over = [&](unsigned cpu, u64 run_stamp, u64 stamp) {
-        // Who halts has done all that was to be done before the answer.
-        if (m_cpus[cpu].halted || guard == 0) return true;
-        return minus(now, stamp) >= guard && age_ns(cpu, run_stamp, stamp, now) >= guard;
+    // Who halts has done all that was to be done before the answer.
+    const auto ended = [&](unsigned cpu) { return m_cpus[cpu].halted || guard == 0; };
+    const auto over = [&] {
+        const u64 passed = minus(now, line.guard_ns);
+        if (passed < guard) return false;
+        const u64 seen = minus(m_cpus[line.guard_cpu].closely_seen_ns, line.guard_seen_ns);
+        const u64 run = minus(m_view.run_ns(line.guard_cpu), line.guard_run_ns);
+        return m_rules->passed_ns(std::min(run, seen), passed) >= guard;
     };
-    return over(line.guard_cpu, line.guard_run_ns, line.guard_ns) &&
-           (notes.cpu == line.guard_cpu ||
-            over(notes.cpu, notes.submitted_run_ns, notes.submitted_ns));
+    return (ended(line.guard_cpu) || over()) &&
+           (notes.cpu == line.guard_cpu || ended(notes.cpu) || age_ns(completion, now) >= guard);
 }
 
 bool Completions::old_enough(const Device& device, const Completion& completion, u64 now) {
     const auto& notes = completion.notes;
     const u64 least = device.back_off.least_ns(notes.nominal_ns);
     return least == 0 ||
-           (minus(now, notes.submitted_ns) >= least &&
-            age_ns(notes.cpu, notes.submitted_run_ns, notes.submitted_ns, now) >= least);
+           (minus(now, notes.submitted_ns) >= least && age_ns(completion, now) >= least);
 }
 
 // ---------------------------------------------------------------- looking
 
 bool Completions::look(unsigned cpu, bool halted) {
-    m_cpus[cpu].halted = halted;
-    const u64 now = m_view.now_ns();
+    observe(cpu, halted);
+    const u64 now = m_cpus[cpu].looked_ns;
     const bool matured = look_for_matured(now);
+    if (matured && !halted) m_cpus[cpu].halts_seen = 0;
     if (m_policy.kind != CompletionPolicy::Kind::adaptive) return matured;
     return look_for_safepoint(cpu, halted, now) || matured;
 }
 
 u64 Completions::next_look_ns(unsigned cpu) const {
     if (m_global.empty()) return never;
-    return std::min(m_global.top().notes.look_ns, m_cpus[cpu].early_look_ns);
+    const Cpu& c = m_cpus[cpu];
+    u64 mature_ns = m_global.top().notes.look_ns;
+    if (!c.halted) {
+        mature_ns = std::min(mature_ns, c.looked_ns + stretch_ns);
+        if (c.halts_seen != 0) mature_ns = std::max(mature_ns, c.looked_ns + patience_ns(c));
+    }
+    return std::min(mature_ns, c.early_look_ns);
 }
 
 bool Completions::unacknowledged(const Line& line) const {
@@ -222,9 +248,7 @@ bool Completions::held_back(const Completion& completion, u64 now) {
     const bool busy =
         unacknowledged(line) || (line.cpu == current && !m_cpus[current].halted &&
                                  m_cpus[current].watch.under_way(line.device, m_view.state()));
-    return busy &&
-           age_ns(notes.cpu, notes.submitted_run_ns, notes.submitted_ns, now) <
-               notes.nominal_ns + grace_ns(notes.nominal_ns) &&
+    return busy && age_ns(completion, now) < notes.nominal_ns + grace_ns(notes.nominal_ns) &&
            minus(now, notes.submitted_ns) < notes.nominal_ns + cap_ns;
 }
 
@@ -274,6 +298,10 @@ bool Completions::look_for_safepoint(unsigned cpu, bool halted, u64 now) {
         for (std::size_t left = c.lines.size(); left-- > 0;)
             if (left < c.lines.size() && deliver_early(*c.lines[left], kind, now)) any = true;
     }
+    if (any && safepoint == Safepoint::halted && planned != never && planned > now)
+        c.halts_seen = std::min(c.halts_seen + 1, most_halts_seen);
+    else if (any)
+        c.halts_seen = 0;
     if (c.lines.empty() || any) {
         c.wait_ns = 0;
         return any;
@@ -288,7 +316,7 @@ bool Completions::look_for_safepoint(unsigned cpu, bool halted, u64 now) {
     if (planned > now && planned != never) {
         c.early_look_ns = planned;
     } else {
-        c.wait_ns = std::clamp(c.wait_ns * 2, shortest_wait_ns, longest_wait_ns);
+        c.wait_ns = std::clamp(c.wait_ns * 2, patience_ns(c), longest_wait_ns);
         c.early_look_ns = now + c.wait_ns;
     }
     return false;
@@ -317,7 +345,7 @@ void Completions::status_polled(unsigned device) {
     if (++d.polls < repeated || !any_waiting() || m_policy.kind != CompletionPolicy::Kind::adaptive)
         return;
     const unsigned cpu = m_view.current_cpu();
-    m_cpus[cpu].halted = false;
+    observe(cpu, false);
     const CpuState state = m_view.state();
     // In a handler that is how it finds out what it was called for.
     if (state.in_service || m_cpus[cpu].watch.under_way(device, state)) return;

@@ -46,6 +46,11 @@ public:
     static constexpr u64 cap_ns = 1'000'000'000;
     /// A running CPU is not interrupted sooner than this to look for a safepoint.
     static constexpr u64 shortest_wait_ns = 50'000, longest_wait_ns = 2'000'000;
+    /// Even guest-run time may have passed without an instruction of the guest: what a hypervisor
+    /// below the host takes is CPU time for the host. So of a stretch between two exits no more
+    /// than this counts, for maturity and for guard windows; a running CPU for which something
+    /// waits is made to exit so often.
+    static constexpr u64 stretch_ns = 500'000, close_stretch_ns = 10'000;
     static constexpr unsigned most_lines = 2048; ///< of a device
     /// Latencies of what no handler takes are noted for so many at a time.
     static constexpr std::size_t most_told = 4096;
@@ -67,6 +72,9 @@ public:
     void trouble(unsigned device, platform::GuestTrouble sign) override;
 
     // --- for the loop that runs a virtual CPU ---
+
+    /// `cpu` has come to an exit, or has been halted since the last call. Part of `look`.
+    void observe(unsigned cpu, bool halted);
 
     /// Whether `look` is to be called. One relaxed load, from any thread.
     [[nodiscard]] bool any_waiting() const {
@@ -100,7 +108,7 @@ private:
         std::optional<u8> vector; ///< at `cpu`, of its last interrupt
         // The guard window: the last command and who wrote it.
         unsigned guard_cpu = 0;
-        u64 guard_ns = 0, guard_run_ns = 0;
+        u64 guard_ns = 0, guard_run_ns = 0, guard_seen_ns = 0;
         std::vector<u64> told; ///< submission of what was delivered and no handler has seen
     };
     struct Device {
@@ -119,16 +127,25 @@ private:
         std::array<std::vector<Line*>, 256> vectors; ///< whose interrupts they are
         bool window = false;
         u64 wait_ns = 0, early_look_ns = never;
+        u64 looked_ns = 0;
+        u64 seen_ns = 0, closely_seen_ns = 0; ///< virtual time, by stretches of such lengths
+        /// How often in a row it halted before it was to be interrupted for a look: setting the
+        /// thread that does this going is dear, and for nothing with a CPU that halts by itself.
+        unsigned halts_seen = 0;
     };
+    static constexpr unsigned most_halts_seen = 5;
+    [[nodiscard]] static u64 patience_ns(const Cpu& cpu) {
+        return shortest_wait_ns << cpu.halts_seen;
+    }
 
     [[nodiscard]] Line& line_of(unsigned device, unsigned line);
     void open_guard(Line& line, unsigned cpu, u64 now, u64 run);
+    [[nodiscard]] u64 age_ns(const Completion& completion, u64 now);
     [[nodiscard]] bool delays(const Completion& completion) const;
     void enqueue(Completion& completion, u64 look_ns);
     void dequeue(Completion& completion);
     /// How much of its delay is left, in ns; 0: it has matured.
     [[nodiscard]] u64 left_ns(const Completion& completion, u64 now);
-    [[nodiscard]] u64 age_ns(unsigned cpu, u64 run_stamp, u64 stamp, u64 now);
     [[nodiscard]] bool guard_over(const Line& line, const Completion& completion, u64 now);
     [[nodiscard]] bool old_enough(const Device& device, const Completion& completion, u64 now);
     [[nodiscard]] bool unacknowledged(const Line& line) const;
