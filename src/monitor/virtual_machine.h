@@ -110,7 +110,7 @@ private:
     }
     /// Has the scheduler deliver what it holds, if this is the time.
     void look_at_completions(bool halted) {
-        if (m_completions != nullptr && m_completions->any_waiting()) deliver_completions(halted);
+        if (m_completions != nullptr && m_completions->any_known()) deliver_completions(halted);
     }
     void deliver_completions(bool halted);
     [[nodiscard]] std::string state_text() const;

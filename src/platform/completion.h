@@ -47,6 +47,7 @@ public:
         u64 submitted_seen_ns = 0; ///< and of its stretches
         u64 look_ns = 0;           ///< virtual clock: before that it cannot mature
         u64 order = 0;             ///< of its arrival in the queues
+        bool counted = false;      ///< among those that the scheduler watches
         std::size_t heap_index = 0;
         Completion *previous = nullptr, *next = nullptr; ///< in its line's queue
     } notes;

@@ -77,6 +77,8 @@ void Completions::submitted(unsigned device, Completion& completion, u64 nominal
     notes.nominal_ns = nominal_ns;
     notes.submitted_ns = m_view.now_ns();
     ++d.statistics.requests;
+    notes.counted = delays(completion);
+    if (notes.counted) m_known.fetch_add(1, std::memory_order_relaxed);
     d.polls = 0;
     if (!line.vector && !line.queued) line.cpu = cpu;
     if (nominal_ns == 0) return;
@@ -112,6 +114,8 @@ void Completions::host_done(Completion& completion) {
         enqueue(completion, now + m_policy.fixed_ns);
         return;
     }
+    const unsigned cpu = m_view.current_cpu();
+    observe(cpu, m_cpus[cpu].halted);
     const u64 due = notes.submitted_ns + notes.nominal_ns;
     if (now >= due && left_ns(completion, now) == 0) {
         VERIFY(completion.claim());
@@ -121,6 +125,11 @@ void Completions::host_done(Completion& completion) {
     }
 }
 
+void Completions::forget(Completion& completion) {
+    if (std::exchange(completion.notes.counted, false))
+        m_known.fetch_sub(1, std::memory_order_relaxed);
+}
+
 void Completions::cancel(Completion& completion) {
     auto& notes = completion.notes;
     if (notes.state == State::idle) return;
@@ -128,6 +137,7 @@ void Completions::cancel(Completion& completion) {
         take(completion);
     else
         notes.state = State::idle;
+    forget(completion);
     ++m_devices[notes.device].statistics.cancelled;
 }
 
@@ -146,7 +156,6 @@ void Completions::enqueue(Completion& completion, u64 look_ns) {
     m_global.push(completion);
     line.queue.push_back(completion);
     if (!std::exchange(line.queued, true)) m_cpus[line.cpu].lines.push_back(&line);
-    m_waiting.fetch_add(1, std::memory_order_relaxed);
 }
 
 void Completions::dequeue(Completion& completion) {
@@ -157,7 +166,6 @@ void Completions::dequeue(Completion& completion) {
         std::erase(m_cpus[line.cpu].lines, &line);
         line.queued = false;
     }
-    m_waiting.fetch_sub(1, std::memory_order_relaxed);
 }
 
 // ---------------------------------------------------------------- time
@@ -225,14 +233,13 @@ bool Completions::look(unsigned cpu, bool halted) {
 }
 
 u64 Completions::next_look_ns(unsigned cpu) const {
-    if (m_global.empty()) return never;
     const Cpu& c = m_cpus[cpu];
-    u64 mature_ns = m_global.top().notes.look_ns;
-    if (!c.halted) {
-        mature_ns = std::min(mature_ns, c.looked_ns + stretch_ns);
-        if (c.halts_seen != 0) mature_ns = std::max(mature_ns, c.looked_ns + patience_ns(c));
+    u64 next = m_global.empty() ? never : m_global.top().notes.look_ns;
+    if (!c.halted && any_known()) {
+        next = std::min(next, c.looked_ns + stretch_ns);
+        if (c.halts_seen != 0) next = std::max(next, c.looked_ns + patience_ns(c));
     }
-    return std::min(mature_ns, c.early_look_ns);
+    return std::min(next, c.early_look_ns);
 }
 
 bool Completions::unacknowledged(const Line& line) const {
@@ -277,10 +284,7 @@ bool Completions::look_for_safepoint(unsigned cpu, bool halted, u64 now) {
     Cpu& c = m_cpus[cpu];
     c.window = false;
     const u64 planned = std::exchange(c.early_look_ns, never);
-    if (c.lines.empty()) {
-        c.wait_ns = 0;
-        return false;
-    }
+    if (c.lines.empty()) return false;
     const CpuState state = m_view.state();
     Safepoint safepoint = Safepoint::none;
     if (halted) {
@@ -302,10 +306,7 @@ bool Completions::look_for_safepoint(unsigned cpu, bool halted, u64 now) {
         c.halts_seen = std::min(c.halts_seen + 1, most_halts_seen);
     else if (any)
         c.halts_seen = 0;
-    if (c.lines.empty() || any) {
-        c.wait_ns = 0;
-        return any;
-    }
+    if (c.lines.empty() || any) return any;
     // A CPU that halts comes by here when it does; one that has interrupts off, when it has them
     // on; one that runs is interrupted, now and then.
     if (halted || !(safepoint != Safepoint::none || c.watch.expects_return(state))) return false;
@@ -313,12 +314,7 @@ bool Completions::look_for_safepoint(unsigned cpu, bool halted, u64 now) {
         c.window = true;
         return false;
     }
-    if (planned > now && planned != never) {
-        c.early_look_ns = planned;
-    } else {
-        c.wait_ns = std::clamp(c.wait_ns * 2, patience_ns(c), longest_wait_ns);
-        c.early_look_ns = now + c.wait_ns;
-    }
+    c.early_look_ns = planned > now && planned != never ? planned : now + patience_ns(c);
     return false;
 }
 
@@ -342,7 +338,7 @@ bool Completions::deliver_early(Line& line, Delivery kind, u64 now) {
 void Completions::status_polled(unsigned device) {
     Device& d = m_devices[device];
     constexpr unsigned repeated = 2; // one follows every command
-    if (++d.polls < repeated || !any_waiting() || m_policy.kind != CompletionPolicy::Kind::adaptive)
+    if (++d.polls < repeated || !any_known() || m_policy.kind != CompletionPolicy::Kind::adaptive)
         return;
     const unsigned cpu = m_view.current_cpu();
     observe(cpu, false);
@@ -409,6 +405,7 @@ void Completions::tell(Line& line, Completion& completion, Delivery kind) {
     device.back_off.delivered();
     if (line.told.size() == most_told) record_told(line, m_view.now_ns());
     line.told.push_back(completion.notes.submitted_ns);
+    forget(completion);
     completion.deliver();
 }
 
@@ -445,7 +442,6 @@ void Completions::interrupt_injected(unsigned cpu, u8 vector) {
     Cpu& c = m_cpus[cpu];
     const std::vector<Line*>& lines = c.vectors[vector];
     if (lines.empty()) return;
-    c.wait_ns = 0;
     const u64 now = m_view.now_ns();
     // Lines can share a vector: it is theirs for whom something was delivered.
     const auto owner = std::find_if(lines.begin(), lines.end(),

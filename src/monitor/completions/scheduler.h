@@ -19,7 +19,7 @@
 /// acknowledged or the handler is seen to be under way.
 ///
 /// Nothing here assumes one virtual CPU. Threads: the board's lock is held around every call but
-/// `any_waiting`.
+/// `any_known`.
 #pragma once
 
 #include "monitor/completions/back_off.h"
@@ -45,12 +45,12 @@ public:
     /// How much longer than its nominal delay a completion waits on the virtual clock at most.
     static constexpr u64 cap_ns = 1'000'000'000;
     /// A running CPU is not interrupted sooner than this to look for a safepoint.
-    static constexpr u64 shortest_wait_ns = 50'000, longest_wait_ns = 2'000'000;
+    static constexpr u64 shortest_wait_ns = 50'000;
     /// Even guest-run time may have passed without an instruction of the guest: what a hypervisor
     /// below the host takes is CPU time for the host. So of a stretch between two exits no more
     /// than this counts, for maturity and for guard windows; a running CPU for which something
     /// waits is made to exit so often.
-    static constexpr u64 stretch_ns = 500'000, close_stretch_ns = 10'000;
+    static constexpr u64 stretch_ns = 100'000, close_stretch_ns = 10'000;
     static constexpr unsigned most_lines = 2048; ///< of a device
     /// Latencies of what no handler takes are noted for so many at a time.
     static constexpr std::size_t most_told = 4096;
@@ -76,10 +76,9 @@ public:
     /// `cpu` has come to an exit, or has been halted since the last call. Part of `look`.
     void observe(unsigned cpu, bool halted);
 
-    /// Whether `look` is to be called. One relaxed load, from any thread.
-    [[nodiscard]] bool any_waiting() const {
-        return m_waiting.load(std::memory_order_relaxed) != 0;
-    }
+    /// Whether `look` is to be called: a request that has a delay is under way. One relaxed load,
+    /// from any thread.
+    [[nodiscard]] bool any_known() const { return m_known.load(std::memory_order_relaxed) != 0; }
     /// Delivers what may be delivered now. To be called at exits of `cpu`, which is the current
     /// one, before it is entered again or goes to wait. @param halted it waits in HLT. @return
     /// whether anything was delivered.
@@ -88,7 +87,7 @@ public:
     [[nodiscard]] u64 next_look_ns(unsigned cpu) const;
     /// Whether `cpu`, which does not take interrupts now, is to exit as soon as it does.
     [[nodiscard]] bool wants_window(unsigned cpu) const {
-        return any_waiting() && m_cpus[cpu].window;
+        return any_known() && m_cpus[cpu].window;
     }
     /// `cpu`, the current one, is about to enter the handler of an external interrupt.
     void interrupt_injected(unsigned cpu, u8 vector);
@@ -126,7 +125,7 @@ private:
         std::vector<Line*> lines;                    ///< with something in their queue
         std::array<std::vector<Line*>, 256> vectors; ///< whose interrupts they are
         bool window = false;
-        u64 wait_ns = 0, early_look_ns = never;
+        u64 early_look_ns = never;
         u64 looked_ns = 0;
         u64 seen_ns = 0, closely_seen_ns = 0; ///< virtual time, by stretches of such lengths
         /// How often in a row it halted before it was to be interrupted for a look: setting the
@@ -154,6 +153,7 @@ private:
     bool look_for_safepoint(unsigned cpu, bool halted, u64 now);
     bool deliver_early(Line& line, Delivery kind, u64 now);
     void take(Completion& completion);
+    void forget(Completion& completion);
     void deliver_one(Completion& completion, Delivery kind);
     void deliver_until(Line& line, u64 last_order, Delivery kind);
     void tell(Line& line, Completion& completion, Delivery kind);
@@ -170,8 +170,8 @@ private:
     GlobalQueue m_global;
     std::deque<std::vector<platform::VectorSet>> m_before; ///< of each delivery under way
     u64 m_next_order = 0;
-    std::size_t m_depth = 0;             ///< how many those are
-    std::atomic<unsigned> m_waiting = 0; ///< in the queues
+    std::size_t m_depth = 0;           ///< how many those are
+    std::atomic<unsigned> m_known = 0; ///< submitted, with a delay
 };
 
 } // namespace gnomon::monitor
