@@ -136,7 +136,6 @@ struct LookUpMasks {
     u32 page = 0;   ///< not zero iff not within one page
     u32 offset = 0; ///< offset in the page
     u32 sign = 0;   ///< 1 for negative numbers, else 0
-    u32 view = 0;   ///< address -> index of the deltas of the linear view
     u32 jump = 0;   ///< RIP -> index of the jump cache
 };
 

@@ -98,7 +98,6 @@ private:
         masks.page = put(~page_offset_mask);
         masks.offset = put(page_offset_mask);
         masks.sign = put(u64{1} << 63);
-        masks.view = put(~u64{0} << view_region_shift);
         masks.jump = put(jump_cache_size - 1);
         m.align(line, false);
     }
