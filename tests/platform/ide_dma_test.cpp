@@ -309,6 +309,42 @@ TEST_F(IdeDma, BusMasterRegisters) {
     EXPECT_EQ(b.channel.read_bus_master(2), 0U);
 }
 
+/// Counts what is asked of it.
+class CountedDelay final : public DelayModel {
+public:
+    explicit CountedDelay(int& under_way) : m_under_way(under_way) {}
+    [[nodiscard]] u64 nominal_ns(const BlockRequest&) override {
+        ++m_under_way;
+        return 0;
+    }
+    void ended() override { --m_under_way; }
+    [[nodiscard]] u64 command_ns() const override { return 0; }
+
+private:
+    int& m_under_way;
+};
+
+TEST_F(IdeDma, WhatEndsKeepsTheDiskBusyNoMore) {
+    Bench empty(0);
+    int under_way = 0;
+    empty.first.contents = b.first.contents;
+    empty.channel.attach(0, {"ide0", empty.first, std::make_unique<CountedDelay>(under_way), {}});
+    empty.command_ext(0x42, 0, 5000); // three steps
+    EXPECT_EQ(under_way, 3);
+    empty.first.finish(0);
+    EXPECT_EQ(under_way, 3);
+    empty.software_reset();
+    EXPECT_EQ(under_way, 0) << "abandoned";
+    empty.first.finish(0);
+    EXPECT_EQ(under_way, 0);
+    empty.dma(0xc8, 9, 1, true, {{data, 512, last}});
+    EXPECT_EQ(under_way, 1);
+    empty.first.reap();
+    EXPECT_EQ(under_way, 0) << "delivered";
+    EXPECT_EQ(empty.simple(0xe0), drdy);
+    EXPECT_EQ(under_way, 0);
+}
+
 // --- TRIM ---
 
 class IdeTrim : public IdeDma {

@@ -175,6 +175,7 @@ void Channel::reset() {
 void Channel::abandon(GuestTrouble sign) {
     m_completions.trouble(m_current.drive->device, sign);
     m_completions.cancel(m_request);
+    end_timing();
 }
 
 // --- the interrupt ---

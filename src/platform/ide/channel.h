@@ -179,6 +179,7 @@ private:
     void fail(u64 sector);
     void run_steps(Data data);
     void submit_step();
+    void end_timing();
     void host_done(BlockStatus status);
     [[nodiscard]] static u8 error_of(BlockOperation operation, BlockStatus status);
     void deliver();
@@ -200,6 +201,7 @@ private:
     Request m_request{*this};
     std::vector<Step> m_steps;
     std::size_t m_next_step = 0;
+    std::size_t m_timed_steps = 0; ///< whose delays were asked for, and not ended
     Data m_data = Data::none;
     std::vector<Region> m_regions;
     std::vector<std::byte> m_buffer;

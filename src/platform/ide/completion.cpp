@@ -33,10 +33,17 @@ void Channel::run_steps(Data data) {
         m_request.size = step.sectors * sector_bytes;
         nominal_ns = std::max(nominal_ns, drive.delays->nominal_ns(m_request));
     }
+    m_timed_steps = m_steps.size();
     m_next_step = 0;
     m_phase = Phase::busy;
     m_completions.submitted(drive.device, m_request, nominal_ns);
     submit_step();
+}
+
+/// The request is over for the guest, and for the disk that it would have kept busy.
+void Channel::end_timing() {
+    for (; m_timed_steps != 0; --m_timed_steps)
+        m_current.drive->delays->ended();
 }
 
 void Channel::submit_step() {
@@ -99,6 +106,7 @@ u8 Channel::error_of(BlockOperation operation, BlockStatus status) {
 
 /// All that the guest sees of it, at once.
 void Channel::deliver() {
+    end_timing();
     Drive& drive = *m_current.drive;
     const Outcome& outcome = m_current.outcome;
     if (m_current.table_exhausted && outcome.error == ErrorBits::none)
