@@ -13,6 +13,24 @@ using Seen = MemoryDisk::Seen;
 using testing::ElementsAre;
 using testing::IsEmpty;
 
+/// Delivers when it is polled.
+class PolledCompletions final : public CompletionScheduler {
+public:
+    [[nodiscard]] unsigned add_device(std::string) override { return 0; }
+    void submitted(unsigned, Completion&, u64) override {}
+    void host_done(Completion& completion) override { m_waiting = &completion; }
+    void cancel(Completion&) override { m_waiting = nullptr; }
+    using CompletionScheduler::command_written;
+    void command_written(unsigned, unsigned) override {}
+    void status_polled(unsigned) override {
+        if (Completion* const waiting = std::exchange(m_waiting, nullptr)) waiting->deliver();
+    }
+    void trouble(unsigned, GuestTrouble) override {}
+
+private:
+    Completion* m_waiting = nullptr;
+};
+
 class IdePio : public testing::Test {
 protected:
     /// The host does what it was asked for, and the guest is told.
@@ -204,6 +222,24 @@ TEST_F(IdePio, CompletionsAreHeldBackWhole) {
     EXPECT_EQ(b.status(), drq);
     EXPECT_EQ(b.completions.commands, 3U);
     EXPECT_THAT(b.completions.nominal, ElementsAre(1001, 7));
+}
+
+TEST(IdePolling, APollShowsWhatItBrings) {
+    Bench b(0);
+    PolledCompletions completions;
+    platform::test::RecordingSink lines;
+    Channel channel(b.bus, completions, lines.line(14));
+    channel.attach(0, {"ide0", b.first, std::make_unique<NoDelay>(), {}});
+    const auto command = [&] { channel.command_block().write(7, 1, 0xe0); };
+    command();
+    EXPECT_EQ(channel.control_block().read(0, 1), drdy);
+    EXPECT_TRUE(lines.level[14]);
+    command();
+    EXPECT_EQ(channel.read_bus_master(2), 4U);
+    command();
+    EXPECT_EQ(channel.command_block().read(7, 1), drdy);
+    EXPECT_FALSE(lines.level[14]) << "the interrupt was asked for, and is answered";
+    EXPECT_EQ(lines.rises[14], 3U);
 }
 
 TEST_F(IdePio, IsReset) {
