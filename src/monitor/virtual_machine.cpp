@@ -203,7 +203,10 @@ Result<std::optional<RunEnd>> VirtualMachine::step() {
     reap_disks();
     look_at_completions(false);
     prepare_events();
+    const bool watched = m_completions != nullptr && m_completions->any_known();
+    const u64 entered_ns = watched ? m_resources.clock.now_ns() : 0;
     const Exit exit = m_processor->enter();
+    if (watched) m_completions->ran(0, m_resources.clock.now_ns() - entered_ns);
     const auto end = [&] {
         ExitTally& tally = m_statistics.exits[static_cast<unsigned>(exit.reason)];
         ++tally.count;

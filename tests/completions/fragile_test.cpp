@@ -46,6 +46,7 @@ class M3_FragileGuest : public testing::TestWithParam<Bug> {};
 TEST_P(M3_FragileGuest, DiesOfCompletionsThatAreImmediate) {
     for (const u64 seed : {1, 2, 3}) {
         FragileRun run = with(GetParam(), Kind::immediate);
+        run.requests = 20'000;
         // What nests needs answers that come while others are handled.
         if (run.bug != Bug::flag_after_command) run.disk.latency_ns = 30'000;
         run.seed = seed;

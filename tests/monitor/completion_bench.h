@@ -88,16 +88,13 @@ protected:
     void pass(u64 ns) {
         for (u64 step = 0; ns != 0; ns -= step) {
             step = std::min<u64>(ns, Completions::close_stretch_ns);
-            view.now += step;
-            view.run[view.current] += step;
-            completions->observe(view.current, false);
+            steal_unseen(step);
         }
     }
-    /// It is halted.
+    /// It is halted, and was when the scheduler looked last.
     void sleep(u64 ns) {
         view.now += ns;
         view.run[view.current] += ns;
-        completions->observe(view.current, true);
     }
     /// Another CPU runs.
     void pass_on(unsigned cpu, u64 ns) {
@@ -106,15 +103,13 @@ protected:
         view.current = before;
     }
     /// The host lets nobody run.
-    void steal(u64 ns) {
-        view.now += ns;
-        completions->observe(view.current, false);
-    }
-    /// A hypervisor below the host lets nobody run, and the host does not know.
+    void steal(u64 ns) { view.now += ns; }
+    /// One stretch from an entry to an exit. Perhaps a hypervisor below the host lets nobody run,
+    /// and the host does not know.
     void steal_unseen(u64 ns) {
         view.now += ns;
         view.run[view.current] += ns;
-        completions->observe(view.current, false);
+        completions->ran(view.current, ns);
     }
     bool look() { return completions->look(view.current, false); }
     bool halt() { return completions->look(view.current, true); }

@@ -170,13 +170,19 @@ void Completions::dequeue(Completion& completion) {
 
 // ---------------------------------------------------------------- time
 
+void Completions::ran(unsigned cpu, u64 ns) {
+    m_cpus[cpu].seen_ns += std::min(ns, stretch_ns);
+    m_cpus[cpu].closely_seen_ns += std::min(ns, close_stretch_ns);
+}
+
 void Completions::observe(unsigned cpu, bool halted) {
     Cpu& c = m_cpus[cpu];
-    const u64 now = m_view.now_ns(), passed = minus(now, c.looked_ns);
+    const u64 now = m_view.now_ns();
+    if (halted && c.halted) {
+        c.seen_ns += minus(now, c.looked_ns);
+        c.closely_seen_ns += minus(now, c.looked_ns);
+    }
     c.looked_ns = now;
-    const bool slept = halted && c.halted;
-    c.seen_ns += slept ? passed : std::min(passed, stretch_ns);
-    c.closely_seen_ns += slept ? passed : std::min(passed, close_stretch_ns);
     c.halted = halted;
 }
 

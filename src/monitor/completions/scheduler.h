@@ -47,9 +47,9 @@ public:
     /// A running CPU is not interrupted sooner than this to look for a safepoint.
     static constexpr u64 shortest_wait_ns = 50'000;
     /// Even guest-run time may have passed without an instruction of the guest: what a hypervisor
-    /// below the host takes is CPU time for the host. So of a stretch between two exits no more
-    /// than this counts, for maturity and for guard windows; a running CPU for which something
-    /// waits is made to exit so often.
+    /// below the host takes is CPU time for the host. So of a stretch from an entry to the next
+    /// exit no more than this counts, and of what is between exit and entry nothing, for maturity
+    /// and for guard windows; a running CPU for which something waits is made to exit so often.
     static constexpr u64 stretch_ns = 100'000, close_stretch_ns = 10'000;
     static constexpr unsigned most_lines = 2048; ///< of a device
     /// Latencies of what no handler takes are noted for so many at a time.
@@ -73,8 +73,9 @@ public:
 
     // --- for the loop that runs a virtual CPU ---
 
-    /// `cpu` has come to an exit, or has been halted since the last call. Part of `look`.
-    void observe(unsigned cpu, bool halted);
+    /// `cpu` was entered, and for so long of the virtual clock it did not exit. To be called while
+    /// `any_known`.
+    void ran(unsigned cpu, u64 ns);
 
     /// Whether `look` is to be called: a request that has a delay is under way. One relaxed load,
     /// from any thread.
@@ -138,6 +139,8 @@ private:
     }
 
     [[nodiscard]] Line& line_of(unsigned device, unsigned line);
+    /// Where `cpu` is now; counts what it has slept since the last call.
+    void observe(unsigned cpu, bool halted);
     void open_guard(Line& line, unsigned cpu, u64 now, u64 run);
     [[nodiscard]] u64 age_ns(const Completion& completion, u64 now);
     [[nodiscard]] bool delays(const Completion& completion) const;
