@@ -46,10 +46,10 @@ TEST(CommandLine, RunTakesTheMachineOptions) {
 }
 
 TEST(CommandLine, DisksWithTheirOptions) {
-    const auto parsed = parse({"run", "--kernel", "k", "--disk", "a.img", "--disk",
-                               "b,,c.img,model=virtio,format=raw,readonly,serial=S-1", "--disk",
-                               "d=e.img,format=auto,profile=hdd-7200", "--disk",
-                               "f.img,model=ide"});
+    const auto parsed =
+        parse({"run", "--kernel", "k", "--disk", "a.img", "--disk",
+               "b,,c.img,model=virtio,format=raw,readonly,serial=S-1", "--disk",
+               "d=e.img,format=auto,profile=hdd-7200", "--disk", "f.img,model=ide"});
     ASSERT_TRUE(parsed) << parsed.error().message;
     ASSERT_TRUE(parsed->machine.disks);
     DiskSettings first, second, third, fourth;
