@@ -44,8 +44,9 @@ public:
     virtual void invalidate_tlb() = 0;
     /// Forgets the cached translations of the page at `gva` under every root.
     virtual void invalidate_tlb(Gva gva) = 0;
-    /// Forgets the cached translations of the page at `gva` under `root`, a shadow_root.
-    virtual void invalidate_tlb(Gva gva, u64 root) = 0;
+    /// Forgets the cached translations of `pages` pages from that at `first` on under `root`, a
+    /// shadow_root. Perhaps more under that root, if the pages are many.
+    virtual void invalidate_tlb(Gva first, u64 pages, u64 root) = 0;
     /// Forgets every cached translation under `root`, a shadow_root.
     virtual void forget_root(u64 root) = 0;
     /// Forgets the right to write that any cached translation to the frame at `gpa` carries, under

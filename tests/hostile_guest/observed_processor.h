@@ -34,7 +34,9 @@ public:
     void kick() override { m_processor->kick(); }
     void invalidate_tlb() override { m_processor->invalidate_tlb(); }
     void invalidate_tlb(Gva gva) override { m_processor->invalidate_tlb(gva); }
-    void invalidate_tlb(Gva gva, u64 root) override { m_processor->invalidate_tlb(gva, root); }
+    void invalidate_tlb(Gva first, u64 pages, u64 root) override {
+        m_processor->invalidate_tlb(first, pages, root);
+    }
     void forget_root(u64 root) override { m_processor->forget_root(root); }
     [[nodiscard]] std::string check_translations() override {
         return m_processor->check_translations();

@@ -231,11 +231,11 @@ TEST(Contexts, OrdersForOtherRootsAreKeptAndOverflow) {
             ASSERT_TRUE(g.run().halted());
             ASSERT_EQ(g.gpr(processor::rdx), 0U);
             if (by_root)
-                g.cpu().invalidate_tlb(Gva(own), root);
+                g.cpu().invalidate_tlb(Gva(own), 1, root);
             else
                 g.cpu().invalidate_tlb(Gva(own));
             for (u64 n = 0; n < more; ++n)
-                g.cpu().invalidate_tlb(Gva(own + (n + 1) * page_size), root);
+                g.cpu().invalidate_tlb(Gva(own + (n + 1) * page_size), 1, root);
             EXPECT_EQ(g.read(1), 1001U);
         }
     }
@@ -248,7 +248,7 @@ TEST(Contexts, AnOrderForOneRootLeavesTheOthersAlone) {
     EXPECT_EQ(g.read(0), 0U);
     EXPECT_EQ(g.read(2), 2U);
     EXPECT_EQ(g.read(0), 0U);
-    g.cpu().invalidate_tlb(Gva(own), root);
+    g.cpu().invalidate_tlb(Gva(own), 1, root);
     const u64 fills = g.fills();
     EXPECT_EQ(g.read(0), 0U);
     EXPECT_EQ(g.read(2), 2U);
@@ -275,7 +275,7 @@ TEST(Contexts, EverythingIsForgottenUnderEveryRoot) {
 }
 
 TEST(Contexts, ForgettingTheActiveRootIsSeenAtOnce) {
-    for (const unsigned how : {0U, 1U, 2U, 3U}) {
+    for (const unsigned how : {0U, 1U, 2U, 3U, 4U, 5U, 6U}) {
         ContextGuest g;
         g.poke(g.frame(1) + page_size, u64{1001});
         const u64 root = g.shadow_root(1);
@@ -283,7 +283,10 @@ TEST(Contexts, ForgettingTheActiveRootIsSeenAtOnce) {
         switch (how) {
         case 0: g.cpu().forget_root(root); break;
         case 1: g.cpu().invalidate_tlb(); break;
-        case 2: g.cpu().invalidate_tlb(Gva(own), root); break;
+        case 2: g.cpu().invalidate_tlb(Gva(own), 1, root); break;
+        case 3: g.cpu().invalidate_tlb(Gva(own - 7 * page_size), 8, root); break;
+        case 4: g.cpu().invalidate_tlb(Gva(own), 2, root); break;
+        case 5: g.cpu().invalidate_tlb(Gva(own - 4000 * page_size), 4001, root); break;
         default: g.cpu().invalidate_tlb(Gva(own)); break;
         }
         g.start_kernel(reader + 3);

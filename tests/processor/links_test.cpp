@@ -162,6 +162,69 @@ TEST(PageLinks, NothingIsKnownToRunAtAddressZero) {
     EXPECT_EQ(go(other_root, 0), second);
 }
 
+/// Address spaces that share a kernel share what is known of its code; others do not.
+TEST(PageLinks, ANewAddressSpaceKnowsTheKernelsCode) {
+    Guest g;
+    constexpr u64 kernel = 0xffffffff80400000, pages = 20, slot = 8 * 511;
+    constexpr u64 frames[] = {place::data, place::data + pages * page_size};
+    constexpr u64 load_root = place::kernel_code + 0x100;
+    g.assemble(load_root, [](Code& c) {
+        c.mov_to_cr(3, rax);
+        c.jmp(rcx);
+    });
+    // Each page adds to RBX and goes on in the next one; the last one halts.
+    for (unsigned kind = 0; kind < 2; ++kind)
+        for (u64 n = 0; n < pages; ++n)
+            g.assemble(frames[kind] + n * page_size, [&](Code& c) {
+                c.add(rbx, kind == 0 ? 1 : 100);
+                if (n + 1 == pages)
+                    c.hlt();
+                else
+                    jump(c, kernel + n * page_size, kernel + (n + 1) * page_size);
+            });
+    for (u64 n = 0; n < pages; ++n)
+        g.map(kernel + n * page_size, frames[0] + n * page_size, pte::p | pte::w | pte::g);
+    // Two roots with the same kernel, and one with its own.
+    constexpr u64 roots[] = {place::pml4, 0x300000, 0x301000, 0x302000};
+    for (const u64 root : {roots[1], roots[2], roots[3]})
+        g.poke(root, g.peek(place::pml4));
+    for (const u64 root : {roots[1], roots[2]})
+        g.poke(root + slot, g.peek(place::pml4 + slot));
+    for (u64 n = 0; n < pages; ++n)
+        g.map(kernel + n * page_size, frames[1] + n * page_size, pte::p, roots[3]);
+    const auto walks = [&](u64 root, u64 expected) {
+        const u64 before = g.cpu().statistics().fetch_walks;
+        for (int round = 0; round < 3; ++round) {
+            g.start_kernel(load_root);
+            g.gpr(processor::rax) = root;
+            g.gpr(processor::rbx) = 0;
+            g.gpr(processor::rcx) = kernel;
+            const Stop stop = g.run();
+            EXPECT_TRUE(stop.halted()) << stop.text();
+            EXPECT_EQ(g.gpr(processor::rbx), expected);
+            EXPECT_EQ(g.cpu().check_translations(), "");
+        }
+        return g.cpu().statistics().fetch_walks - before;
+    };
+    EXPECT_GE(walks(roots[0], pages), pages);
+    EXPECT_LT(walks(roots[1], pages), pages);
+    EXPECT_GE(walks(roots[3], 100 * pages), pages);
+    EXPECT_LT(walks(roots[2], pages), pages);
+    // What is lent is taken back like everything else.
+    g.start_kernel(place::kernel_code);
+    g.assemble(place::kernel_code, [](Code& c) {
+        c.mov(ptr[rdi], rsi);
+        c.invlpg(rdx);
+        c.hlt();
+    });
+    g.gpr(processor::rdi) = g.entry_address(kernel + page_size);
+    g.gpr(processor::rsi) = (frames[1] + page_size) | pte::p;
+    g.gpr(processor::rdx) = kernel + page_size;
+    ASSERT_TRUE(g.run().halted());
+    for (const u64 root : {roots[0], roots[1], roots[2]})
+        walks(root, pages - 1 + 100);
+}
+
 /// The same code at the same address, in ring 0 and in ring 3.
 TEST(PageLinks, EachPrivilegeHasItsOwnTranslations) {
     Guest g;

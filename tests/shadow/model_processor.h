@@ -65,10 +65,11 @@ public:
         ++pages;
         std::erase_if(m_tlb, [&](const auto& e) { return e.first.second == gva.page().value(); });
     }
-    void invalidate(Gva gva, u64 root) override {
-        ++pages;
+    void invalidate(Gva first, u64 count, u64 root) override {
+        pages += count;
         require_keyed();
-        m_tlb.erase(Key{root, gva.page().value()});
+        for (u64 n = 0; n < count; ++n)
+            m_tlb.erase(Key{root, first.page().value() + n * page_size});
     }
     void forget_root(u64 root) override {
         ++roots;

@@ -203,7 +203,9 @@ private:
         explicit Tlb(processor::Processor& p) : m_processor(p) {}
         void invalidate_all() override { m_processor.invalidate_tlb(); }
         void invalidate(Gva gva) override { m_processor.invalidate_tlb(gva); }
-        void invalidate(Gva gva, u64 root) override { m_processor.invalidate_tlb(gva, root); }
+        void invalidate(Gva first, u64 pages, u64 root) override {
+            m_processor.invalidate_tlb(first, pages, root);
+        }
         void forget_root(u64 root) override { m_processor.forget_root(root); }
         void revoke_writes(Gpa gpa) override { m_processor.revoke_writes(gpa); }
         void invalidate_code(Gpa gpa, u64 size) override { m_processor.invalidate_code(gpa, size); }

@@ -233,16 +233,20 @@ private:
 
     // What the processor must forget before the next entry: everything; or roots, and pages under
     // one root or (0) under all of them.
-    struct PendingPage {
-        Gva gva;
-        TableId root = 0;
+    struct PendingPages {
+        Gva first;
+        u64 count = 0;
+        TableId root = 0; ///< 0: all; then it is one page
+        [[nodiscard]] bool has(Gva gva) const {
+            return gva.value() - first.value() < count * page_size;
+        }
     };
     struct PendingRoot {
         TableId root = 0;
         FlushReason reason{};
     };
     static constexpr unsigned max_pending = 32, max_pending_roots = 8;
-    std::array<PendingPage, max_pending> m_pending{};
+    std::array<PendingPages, max_pending> m_pending{};
     unsigned m_pending_count = 0;
     std::array<PendingRoot, max_pending_roots> m_pending_roots{};
     unsigned m_pending_root_count = 0;

@@ -8,6 +8,8 @@
 namespace gnomon::monitor {
 
 namespace {
+/// Pages between two that are forgotten in one range.
+constexpr u64 max_gap = 3;
 /// Suspicion at which a table is dropped. A table that no entry names is a freed page soon to be
 /// written as data; a root not in use may be one; one that is linked is given two full rewrites
 /// without a fill through it.
@@ -82,18 +84,25 @@ void ShadowMmu::invalidate_later(Gva gva, TableId root) {
     if (m_pending_all) return;
     for (unsigned i = 0; i < m_pending_root_count; ++i)
         if (m_pending_roots[i].root == root) return;
-    for (unsigned i = 0; i < m_pending_count; ++i)
-        if (m_pending[i].gva == gva && (m_pending[i].root == root || m_pending[i].root == 0))
+    for (unsigned i = 0; i < m_pending_count; ++i) {
+        PendingPages& p = m_pending[i];
+        if (p.has(gva) && (p.root == root || p.root == 0)) return;
+        // Kernels change the entries of a range in turn, and not all of it is there.
+        const u64 between = (gva.value() - p.first.value()) / page_size - p.count;
+        if (root != 0 && p.root == root && between <= max_gap) {
+            p.count += between + 1;
             return;
+        }
+    }
     if (m_pending_count == max_pending) {
         // An address space that is being taken down fills the list alone: then no other suffers.
         const auto* const keyed = std::find_if(m_pending.begin(), m_pending.end(),
-                                               [](const PendingPage& p) { return p.root != 0; });
+                                               [](const PendingPages& p) { return p.root != 0; });
         forget_later(keyed == m_pending.end() ? 0 : keyed->root, FlushReason::weakened_many);
         invalidate_later(gva, root);
         return;
     }
-    m_pending[m_pending_count++] = {gva, root};
+    m_pending[m_pending_count++] = {gva.page(), 1, root};
 }
 
 /// @param root 0: all.
@@ -111,7 +120,7 @@ void ShadowMmu::forget_later(TableId root, FlushReason reason) {
     }
     m_pending_roots[m_pending_root_count++] = {root, reason};
     auto* const end = std::remove_if(m_pending.begin(), m_pending.begin() + m_pending_count,
-                                     [root](const PendingPage& p) { return p.root == root; });
+                                     [root](const PendingPages& p) { return p.root == root; });
     m_pending_count = static_cast<unsigned>(end - m_pending.begin());
 }
 
@@ -134,13 +143,13 @@ void ShadowMmu::commit() {
             ++m_statistics.root_flushes[static_cast<unsigned>(p.reason)];
             m_tlb.forget_root(ShadowTables::offset(p.root));
         }
-        m_statistics.invalidations_page += m_pending_count;
         for (unsigned i = 0; i < m_pending_count; ++i) {
-            const PendingPage& p = m_pending[i];
+            const PendingPages& p = m_pending[i];
+            m_statistics.invalidations_page += p.count;
             if (p.root == 0)
-                m_tlb.invalidate(p.gva);
+                m_tlb.invalidate(p.first);
             else
-                m_tlb.invalidate(p.gva, ShadowTables::offset(p.root));
+                m_tlb.invalidate(p.first, p.count, ShadowTables::offset(p.root));
         }
     }
     m_pending_all = false;

@@ -16,8 +16,9 @@ public:
     virtual void invalidate_all() = 0;
     /// Forgets the cached translations of the page at `gva`, under every root.
     virtual void invalidate(Gva gva) = 0;
-    /// Forgets those under `root` alone, an offset in the arena.
-    virtual void invalidate(Gva gva, u64 root) = 0;
+    /// Forgets those of `pages` pages from that at `first` on under `root` alone, an offset in the
+    /// arena.
+    virtual void invalidate(Gva first, u64 pages, u64 root) = 0;
     /// Forgets every cached translation under `root`. Its page may be another root's next.
     virtual void forget_root(u64 root) = 0;
     /// Forgets the right to write that cached translations to the frame at `gpa` carry. On return

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <sys/mman.h>
+#include <utility>
 
 namespace gnomon::processor::soft {
 
@@ -91,18 +92,33 @@ void LinearView::forget_writer(Hva host, u64 gva) {
     m_writers.erase(it);
 }
 
-void LinearView::forget_page(Gva gva) {
+void LinearView::forget_pages(Gva first, u64 count) {
     if (m_pages.empty()) return;
-    const auto it = m_pages.find(gva.page().value());
-    if (it == m_pages.end()) return;
-    if (it->second.writable) forget_writer(it->second.host, it->first);
-    m_pages.erase(it);
-    Region* const region = region_of(gva);
-    VERIFY(region != nullptr);
-    --m_space->pages;
-    --region->pages;
-    // A hole in the middle of a mapping makes three of it, for which there may be no room.
-    if (!hide(place(*region, gva.page()), page_size)) forget_all();
+    const u64 begin = first.page().value(), end = begin + count * page_size;
+    u64 hidden = begin; // what comes before is hidden
+    const auto hide_upto = [this, &hidden](u64 at) {
+        Region* const region = region_of(Gva(hidden));
+        VERIFY(region != nullptr);
+        // A hole in the middle of a mapping makes three of it, for which there may be no room.
+        return hide(place(*region, Gva(hidden)), at - hidden);
+    };
+    bool shown = false; // from `hidden` up to where the loop is
+    for (u64 at = begin; at != end; at += page_size) {
+        const auto it = m_pages.find(at);
+        if (shown && (it == m_pages.end() || at % view_region_size == 0)) {
+            if (!hide_upto(at)) return show_nothing();
+            shown = false;
+        }
+        if (it == m_pages.end()) continue;
+        if (!std::exchange(shown, true)) hidden = at;
+        if (it->second.writable) forget_writer(it->second.host, at);
+        m_pages.erase(it);
+        Region* const region = region_of(Gva(at));
+        VERIFY(region != nullptr);
+        --m_space->pages;
+        --region->pages;
+    }
+    if (shown && !hide_upto(end)) show_nothing();
 }
 
 void LinearView::revoke_writes(Hva host_page) {
@@ -122,8 +138,11 @@ void LinearView::revoke_writes(Hva host_page) {
 
 void LinearView::forget_all() {
     if (m_pages.empty()) return;
+    show_nothing();
+}
+
+void LinearView::show_nothing() {
     for (Region& region : m_regions) {
-        if (region.pages == 0) continue;
         VERIFY(hide(region.memory.base(), view_region_size)); // makes mappings fewer
         m_space->pages -= region.pages;
         region.pages = 0;

@@ -89,7 +89,7 @@ public:
     [[nodiscard]] bool shows(Gva gva, bool write) const;
 
     void forget_all();
-    void forget_page(Gva gva);
+    void forget_pages(Gva first, u64 count);
     void revoke_writes(Hva host_page);
 
     /// Whether an access by way of the view may have met `host`: in a region, or right beside one.
@@ -124,6 +124,7 @@ private:
         return region.memory.base() + (gva.value() & (view_region_size - 1));
     }
     void forget_writer(Hva host, u64 gva);
+    void show_nothing();
 
     ViewSpace* m_space;
     u64* m_table;

@@ -98,7 +98,9 @@ void SoftProcessor::kick() {
 
 void SoftProcessor::invalidate_tlb() { m_contexts->forget_all(); }
 void SoftProcessor::invalidate_tlb(Gva gva) { m_contexts->forget_page(gva); }
-void SoftProcessor::invalidate_tlb(Gva gva, u64 root) { m_contexts->forget_page(gva, root); }
+void SoftProcessor::invalidate_tlb(Gva first, u64 pages, u64 root) {
+    m_contexts->forget_pages(first, pages, root);
+}
 void SoftProcessor::forget_root(u64 root) { m_contexts->forget_root(root); }
 
 void SoftProcessor::revoke_writes(Gpa gpa) {

@@ -37,7 +37,7 @@ public:
     void kick() override;
     void invalidate_tlb() override;
     void invalidate_tlb(Gva gva) override;
-    void invalidate_tlb(Gva gva, u64 root) override;
+    void invalidate_tlb(Gva first, u64 pages, u64 root) override;
     void forget_root(u64 root) override;
     void revoke_writes(Gpa gpa) override;
     void invalidate_code(Gpa gpa, u64 size) override;

@@ -48,6 +48,7 @@ LookUp look_up(Cpu& cpu, Mode mode) {
     if (found.page == nullptr) return found;
     found.entry = cpu.code_cache->way(*found.page, offset);
     if (cached) {
+        cpu.tlb_contexts->borrow_fetches(set, gva);
         cpu.tlb_contexts->fill_fetch(set, gva, found.page->entries);
         if (found.entry != 0) remember_way(cpu, set, rip, found.entry);
     }

@@ -4,6 +4,7 @@
 #include "processor/soft/code_cache.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace gnomon::processor::soft {
 
@@ -84,19 +85,46 @@ void TlbContexts::bring_up_to_date(Context& context) {
     for (; context.seen != m_order_count; ++context.seen) {
         const Order& o = m_orders[context.seen % order_room];
         if (o.root != no_root && o.root != context.root) continue;
-        if (o.kind == Order::Kind::page) context.view.forget_page(Gva(o.address));
+        if (o.kind == Order::Kind::page) {
+            forget_pages(context, Gva(o.address), o.pages);
+            continue;
+        }
         // SAFETY: only compared.
         if (o.kind == Order::Kind::writes)
             context.view.revoke_writes(reinterpret_cast<Hva>(o.address));
         for (TlbSetState& set : context.sets) {
             switch (o.kind) {
-            case Order::Kind::page: set.forget_page(Gva(o.address)); break;
+            case Order::Kind::page:
+                break; // above
             // SAFETY: only compared.
             case Order::Kind::writes: set.revoke_writes(reinterpret_cast<Hva>(o.address)); break;
             case Order::Kind::fetches: set.forget_fetches(); break;
             }
         }
     }
+}
+
+void TlbContexts::borrow_fetches(TlbSet set, Gva gva) {
+    if (set == TlbSet::monitor || gva.value() >> 63 == 0 || state(set).may_have_fetches_near(gva))
+        return;
+    const ControlBlock& cb = cpu().cb;
+    const auto top_entry = [&cb, gva](u64 root) {
+        processor::ShadowEntry e;
+        std::memcpy(&e, cb.shadow_arena + root + sizeof e * processor::shadow_index(gva, 4),
+                    sizeof e);
+        return e;
+    };
+    const processor::ShadowEntry ours = top_entry(m_current->root);
+    if (!ours.has(processor::ShadowEntry::present)) return;
+    Context* latest = nullptr;
+    for (Context& c : m_contexts)
+        // Below equal entries of the highest level everything is the same, rights and all.
+        if (&c != m_current && c.root != no_root && top_entry(c.root).bits == ours.bits &&
+            (latest == nullptr || c.last_used > latest->last_used))
+            latest = &c;
+    if (latest == nullptr) return;
+    bring_up_to_date(*latest);
+    state(set).borrow_fetches(latest->sets[static_cast<unsigned>(set)], gva);
 }
 
 // ---------------------------------------------------------------- forgetting
@@ -119,21 +147,29 @@ void TlbContexts::forget_fetches() {
 void TlbContexts::forget_page(Gva gva) {
     ++cpu().statistics.tlb_page_flushes;
     order(Order::Kind::page, gva.value());
-    m_current->view.forget_page(gva);
+    m_current->view.forget_pages(gva, 1);
     for (TlbSetState& set : m_current->sets)
         set.forget_page(gva);
     m_monitor.forget_page(gva);
 }
 
-void TlbContexts::forget_page(Gva gva, u64 root) {
-    ++cpu().statistics.tlb_page_flushes;
-    if (root != m_current->root) {
-        order(Order::Kind::page, gva.value(), root);
+void TlbContexts::forget_pages(Gva first, u64 pages, u64 root) {
+    if (pages > many_pages) {
+        forget_root(root);
         return;
     }
-    m_current->view.forget_page(gva);
-    for (TlbSetState& set : m_current->sets)
-        set.forget_page(gva);
+    cpu().statistics.tlb_page_flushes += pages;
+    if (root != m_current->root)
+        order(Order::Kind::page, first.value(), pages, root);
+    else
+        forget_pages(*m_current, first, pages);
+}
+
+void TlbContexts::forget_pages(Context& context, Gva first, u64 pages) {
+    context.view.forget_pages(first, pages);
+    for (TlbSetState& set : context.sets)
+        for (u64 n = 0; n < pages; ++n)
+            set.forget_page(first + n * page_size);
 }
 
 void TlbContexts::forget_root(u64 root) {

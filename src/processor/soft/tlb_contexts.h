@@ -79,6 +79,9 @@ public:
     void fill_fetch(TlbSet set, Gva gva, const u32* entries) {
         state(set).fill_fetch(gva, entries);
     }
+    /// After a miss of kernel code: what another address space that has the same kernel knows of
+    /// the code around `gva`, so that a new one need not find each of its pages.
+    void borrow_fetches(TlbSet set, Gva gva);
     [[nodiscard]] u16 fetch_mode(TlbSet set) { return state(set).fetch_mode(); }
     void set_fetch_mode(TlbSet set, u16 mode) {
         if (state(set).set_fetch_mode(mode)) ++cpu().statistics.fetch_set_flushes;
@@ -89,8 +92,8 @@ public:
     void forget_all();
     /// The page at `gva` under every root, and the monitor's.
     void forget_page(Gva gva);
-    /// The page at `gva` under `root`.
-    void forget_page(Gva gva, u64 root);
+    /// `pages` pages from that at `first` on under `root`, or everything there if they are many.
+    void forget_pages(Gva first, u64 pages, u64 root);
     /// Everything under `root`.
     void forget_root(u64 root);
     /// Every fetch entry under every root, and the monitor's.
@@ -123,10 +126,13 @@ private:
     struct Order {
         enum class Kind : u8 { page, writes, fetches };
         Kind kind = Kind::page;
-        u64 address = 0;    ///< of the page, or of the host page
+        u64 address = 0; ///< of the first page, or of the host page
+        u64 pages = 1;
         u64 root = no_root; ///< the only one meant; no_root: all
     };
     static constexpr unsigned order_room = 1024;
+    /// More pages than these are forgotten with their root: by then what is found anew costs less.
+    static constexpr u64 many_pages = 2048;
 
     TlbContexts(CpuWindows windows, std::unique_ptr<ViewSpace> space);
     [[nodiscard]] unsigned number(const Context& c) const {
@@ -138,9 +144,10 @@ private:
     void change(u64 root);
     void empty(Context& context);
     void bring_up_to_date(Context& context);
-    void order(Order::Kind kind, u64 address, u64 root = no_root) {
-        m_orders[m_order_count++ % order_room] = {kind, address, root};
+    void order(Order::Kind kind, u64 address, u64 pages = 1, u64 root = no_root) {
+        m_orders[m_order_count++ % order_room] = {kind, address, pages, root};
     }
+    static void forget_pages(Context& context, Gva first, u64 pages);
 
     CpuWindows m_windows;
     std::unique_ptr<ViewSpace> m_view_space;

@@ -50,6 +50,22 @@ void TlbSetState::fill_fetch(Gva gva, const u32* entries) {
     base_at(m_base_slots[i]) = gva.page().value();
 }
 
+void TlbSetState::borrow_fetches(const TlbSetState& other, Gva gva) {
+    if (other.fetch_mode() != fetch_mode()) return;
+    const unsigned first = first_near(gva);
+    const u64 begin = gva.page().value() - u64{tlb_index(gva) - first} * page_size;
+    for (unsigned n = 0; n < near_size; ++n) {
+        const Gva page(begin + n * page_size);
+        const Tlb& from = *other.m_tlb;
+        if (from.fetch_tag[first + n] != tlb_tag(page) ||
+            m_tlb->fetch_tag[first + n] == tlb_tag(page))
+            continue;
+        // SAFETY: fetch_code was filled with the entry table of a live PageCode.
+        fill_fetch(page,
+                   reinterpret_cast<const u32*>(from.fetch_code[first + n] + 4 * page.value()));
+    }
+}
+
 /// No base slot names a page without a fetch entry. If the page has another, translated code that
 /// wants it finds it and sets the slot again (Thunks::find).
 void TlbSetState::forget_fetch(unsigned i) {

@@ -25,6 +25,14 @@ public:
     void fill(Gva gva, Hva host, bool writable);
     /// @param entries the page's entry table, with its base slot before it; the slot gets `gva`.
     void fill_fetch(Gva gva, const u32* entries);
+    /// Fills what `other`, a set of another context, has for code in the 2 MiB around `gva` and
+    /// this one has not: all that is there, if its fetch entries are of the same mode.
+    void borrow_fetches(const TlbSetState& other, Gva gva);
+    /// Whether there may be fetch entries in the 2 MiB around `gva`, or at their places.
+    [[nodiscard]] bool may_have_fetches_near(Gva gva) const {
+        constexpr u64 groups = (u64{1} << (near_size / group_size)) - 1;
+        return (m_fetch_groups >> (first_near(gva) / group_size) & groups) != 0;
+    }
     void forget_all();
     void forget_page(Gva gva);
     void forget_fetches();
@@ -43,6 +51,10 @@ private:
     /// A bit each says which groups of entries, of whole cache lines, may be in use.
     static constexpr unsigned group_size = tlb_size / 64;
     static_assert(group_size % (64 / sizeof(u64)) == 0);
+    /// Entries for what one shadow table of level 1 maps.
+    static constexpr unsigned near_size = 512;
+    static_assert(near_size % group_size == 0 && near_size / group_size < 64);
+    [[nodiscard]] static unsigned first_near(Gva gva) { return tlb_index(gva) & ~(near_size - 1); }
     static constexpr unsigned writer_slots = tlb_size;
     static constexpr u16 several = 0xffff;
     static_assert(tlb_size < several);
