@@ -83,22 +83,26 @@ struct RegexFree {
 using Regex = std::unique_ptr<regex_t, RegexFree>;
 
 /// Bounds for what regcomp is given: it calls itself for each bracket, and makes copies of what is
-/// repeated {N} times, so that a pattern could exhaust the stack or the memory. The longest name of
-/// a system call has some 30 characters.
+/// repeated {N} times or with +, so that a pattern could exhaust the stack or the memory. The
+/// longest name of a system call has some 30 characters.
 constexpr size_t longest_pattern = 512;
 constexpr u64 most_repetitions = 1000;
 
-/// Whether the pattern is within these bounds. All of its {N} are taken as if inside each other.
+/// Whether the pattern is within these bounds. All that it repeats is taken as if inside each
+/// other; x+ is xx*.
 bool reasonable(std::string_view pattern) {
     if (pattern.size() > longest_pattern) return false;
     u64 repetitions = 1;
-    for (size_t at = pattern.find('{'); at != std::string_view::npos;
-         at = pattern.find('{', at + 1)) {
-        u64 times = 0;
-        const char* const begin = pattern.data() + at + 1;
-        const auto [end, error] = std::from_chars(begin, pattern.data() + pattern.size(), times);
-        if (end == begin) continue;
-        if (error != std::errc() || times > most_repetitions) return false;
+    for (size_t at = pattern.find_first_of("{+"); at != std::string_view::npos;
+         at = pattern.find_first_of("{+", at + 1)) {
+        u64 times = 2;
+        if (pattern[at] == '{') {
+            const char* const begin = pattern.data() + at + 1;
+            const auto [end, error] =
+                std::from_chars(begin, pattern.data() + pattern.size(), times);
+            if (end == begin) continue;
+            if (error != std::errc() || times > most_repetitions) return false;
+        }
         repetitions *= times == 0 ? 1 : times;
         if (repetitions > most_repetitions) return false;
     }

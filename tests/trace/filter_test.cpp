@@ -131,7 +131,8 @@ TEST(Filter, AbsurdExpressionsAreUsageErrors) {
     const std::string closed = brackets + "a" + std::string(brackets.size(), ')');
     for (const std::string& bad :
          {brackets, closed, std::string(513, 'a'), std::string("((((a{99}){99}){99}){99})"),
-          std::string("a{1001}"), std::string("a{99999999999999999999}")}) {
+          std::string("a{1001}"), std::string("a{99999999999999999999}"), std::string(64, '+'),
+          std::string("(((((((((((a+)+)+)+)+)+)+)+)+)+)+)+")}) {
         const Result<Filter> filter = Filter::parse("trace=/" + bad);
         ASSERT_FALSE(filter) << bad.substr(0, 40);
         EXPECT_TRUE(filter.error().usage);
