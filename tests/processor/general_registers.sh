@@ -19,7 +19,7 @@ trap 'rm -rf -- "$work"' EXIT
 
 # The only functions outside: what does not come back, and what is given to call_outside.
 allowed='^(gnomon::verification_failed\(.*|__stack_chk_fail|std::__throw_.*'
-allowed+='|gnomon::processor::soft::(CodeCache::drop|make_twin|translate_singly)\(.*)$'
+allowed+='|gnomon::processor::soft::(CodeCache::drop|make_twin|translate_singly|borrow_fetches)\(.*)$'
 vectors='%[xyz]mm[0-9]|%mm[0-9]|%st\b'
 
 (cd -- "$work" && ar x "$library" "${members[@]}")

@@ -125,7 +125,7 @@ TEST_F(RootsTest, APageOfASharedTableIsForgottenUnderAll) {
 TEST_F(RootsTest, AnAddressSpaceThatIsTakenDownForgetsItsRootAlone) {
     const u64 a = use(0, user_pages), b = use(1, user_pages);
     told();
-    for (u64 i = 0; i < user_pages; ++i) {
+    for (u64 i = user_pages; i-- > 0;) {
         store(l1(0), i, 0);
         if (i == 10) store(window_l1, 300, 0); // was not used, but shared
     }
@@ -136,6 +136,27 @@ TEST_F(RootsTest, AnAddressSpaceThatIsTakenDownForgetsItsRootAlone) {
         EXPECT_FALSE(cached(a, user(i)));
         EXPECT_TRUE(cached(b, user(i)));
     }
+}
+
+/// As munmap clears entries, with holes that were never touched.
+TEST_F(RootsTest, PagesInARowAreForgottenAlone) {
+    const u64 a = use(0, user_pages), b = use(1, user_pages);
+    EXPECT_EQ(cpu().resolve(window(data), {}).kind, Kind::done);
+    told();
+    for (u64 i = 0; i + 1 < user_pages; ++i)
+        if (i % 5 < 2) store(l1(0), i, 0);
+    mmu().flush();
+    const Told what = told();
+    EXPECT_EQ(what.all, 0U);
+    EXPECT_EQ(what.roots, 0U);
+    EXPECT_LE(what.pages, user_pages);
+    for (u64 i = 0; i < user_pages; ++i) {
+        EXPECT_TRUE(cached(b, user(i)));
+        if (i % 5 < 2 && i + 1 < user_pages) {
+            EXPECT_FALSE(cached(a, user(i)));
+        }
+    }
+    EXPECT_TRUE(cached(a, user(user_pages - 1)));
 }
 
 TEST_F(RootsTest, ATableBelowOneRootForgetsThatRootAlone) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "processor/soft/target.h"
 
+#include "processor/soft/calls.h"
 #include "processor/soft/tlb_contexts.h"
 
 namespace gnomon::processor::soft {
@@ -48,7 +49,8 @@ LookUp look_up(Cpu& cpu, Mode mode) {
     if (found.page == nullptr) return found;
     found.entry = cpu.code_cache->way(*found.page, offset);
     if (cached) {
-        cpu.tlb_contexts->borrow_fetches(set, gva);
+        if (cpu.tlb_contexts->may_borrow_fetches(set, gva))
+            call_outside(cpu, [&] { borrow_fetches(cpu, set, gva); });
         cpu.tlb_contexts->fill_fetch(set, gva, found.page->entries);
         if (found.entry != 0) remember_way(cpu, set, rip, found.entry);
     }

@@ -105,8 +105,7 @@ void TlbContexts::bring_up_to_date(Context& context) {
 }
 
 void TlbContexts::borrow_fetches(TlbSet set, Gva gva) {
-    if (set == TlbSet::monitor || gva.value() >> 63 == 0 || state(set).may_have_fetches_near(gva))
-        return;
+    if (!may_borrow_fetches(set, gva)) return;
     const ControlBlock& cb = cpu().cb;
     const auto top_entry = [&cb, gva](u64 root) {
         processor::ShadowEntry e;
@@ -206,5 +205,7 @@ u64 TlbContexts::base_of(unsigned n, const PageCode& page) const {
     // SAFETY: PageCode::base_slot names 8 bytes of the window.
     return *reinterpret_cast<const u64*>(m_windows.base(n) + page.base_slot);
 }
+
+void borrow_fetches(Cpu& cpu, TlbSet set, Gva gva) { cpu.tlb_contexts->borrow_fetches(set, gva); }
 
 } // namespace gnomon::processor::soft

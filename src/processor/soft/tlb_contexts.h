@@ -82,6 +82,11 @@ public:
     /// After a miss of kernel code: what another address space that has the same kernel knows of
     /// the code around `gva`, so that a new one need not find each of its pages.
     void borrow_fetches(TlbSet set, Gva gva);
+    /// Whether that could find anything, as far as a glance can tell.
+    [[nodiscard]] bool may_borrow_fetches(TlbSet set, Gva gva) {
+        return set != TlbSet::monitor && gva.value() >> 63 != 0 &&
+               !state(set).may_have_fetches_near(gva);
+    }
     [[nodiscard]] u16 fetch_mode(TlbSet set) { return state(set).fetch_mode(); }
     void set_fetch_mode(TlbSet set, u16 mode) {
         if (state(set).set_fetch_mode(mode)) ++cpu().statistics.fetch_set_flushes;
@@ -159,5 +164,8 @@ private:
     u64 m_order_count = 0; ///< ever given; the last order_room of them are kept
     u64 m_generation = 0;
 };
+
+/// As the member function: for code that must not touch vector registers, by call_outside.
+void borrow_fetches(Cpu& cpu, TlbSet set, Gva gva);
 
 } // namespace gnomon::processor::soft
