@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark's driver. bench/run.sh and bench/compare.sh set up what it needs and start it."""
+"""The benchmark's driver. bench/run.sh, compare.sh and io.sh set up what it needs and start it."""
 
 import argparse
 import os
@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import compare
+import disk_io
+import disks
 import host
 import image
 import places as place_kinds
@@ -148,6 +150,11 @@ def new_parser(program, description):
 def add_common_options(parser):
     option = parser.add_argument
     option("--rows", metavar="REGEX", help="only the rows, or groups of rows, whose whole name matches")
+    add_guest_options(parser)
+
+
+def add_guest_options(parser):
+    option = parser.add_argument
     option("--repeat", metavar="N", type=positive, help="pairs of runs (default 5; with --quick 1)")
     option("--memory", metavar="MIB", type=positive, default=512, help="the guests' memory (default 512)")
     option("--kernel", metavar="FILE", default=FETCHED_KERNEL, help="a bzImage (default: the fetched cloud kernel)")
@@ -157,14 +164,19 @@ def add_common_options(parser):
     option("--programs", type=Path, default=PROJECT / "build/release/bench", help=argparse.SUPPRESS)
 
 
+def add_program_options(parser):
+    option = parser.add_argument
+    option("--gnomon", metavar="FILE", default=str(PROJECT / "build/release/gnomon"), help="another build's program")
+    option("--qemu", metavar="FILE", default="qemu-system-x86_64", help="another QEMU")
+
+
 def run_parser():
     parser = new_parser("bench/run.sh", RUN_HELP)
     add_common_options(parser)
     option = parser.add_argument
     option("--quick", action="store_true", help="fewer rows and repetitions: under three minutes")
     option("--markdown", metavar="FILE", type=Path, help="put the table between the marks of this page (docs/bench.md)")
-    option("--gnomon", metavar="FILE", default=str(PROJECT / "build/release/gnomon"), help="another build's program")
-    option("--qemu", metavar="FILE", default="qemu-system-x86_64", help="another QEMU")
+    add_program_options(parser)
     option("--no-native", action="store_true", help="without the chroot on the host")
     option("--no-qemu", action="store_true", help="without QEMU")
     option("--no-trace", action="store_true", help="without the traced runs")
@@ -207,11 +219,81 @@ def run_compare(options):
     return compare.run(plan, programs, guests, options.trace, WORK, options.json)
 
 
+def io_parser():
+    parser = new_parser("bench/io.sh", disk_io.HELP)
+    option = parser.add_argument
+    option("--quick", action="store_true", help="shorter jobs, one pair: under three minutes")
+    option("--models", metavar="REGEX", default="", help="only these of nvme, virtio, ide")
+    option("--jobs", metavar="REGEX", default="", help="only these of " + ", ".join(disk_io.JOBS))
+    option("--policies", metavar="REGEX", default="", help="only these of " + ", ".join(disk_io.POLICIES))
+    option("--size", metavar="MIB", type=positive, default=256, help="the image's size (default 256)")
+    option("--folder", metavar="DIR", type=Path, default=WORK, help="where the image is made (default build/bench)")
+    add_guest_options(parser)
+    add_program_options(parser)
+    option("--no-native", action="store_true", help="without the load on the host itself")
+    option("--no-qemu", action="store_true", help="without QEMU")
+    parser.set_defaults(function=run_io)
+    return parser
+
+
+def chosen(name, pattern, all_names):
+    """Those of `all_names` that the option `name`'s `pattern` matches whole; all if it is empty."""
+    try:
+        found = [one for one in all_names if not pattern or re.fullmatch(pattern, one)]
+    except re.error as error:
+        raise Refusal(f"{name} {pattern}: {error}") from None
+    if not found:
+        raise Refusal(f"{name} {pattern}: none of {', '.join(all_names)}")
+    return found
+
+
+def run_io(options):
+    names = chosen("--models", options.models, [model.name for model in disks.MODELS])
+    plan = disk_io.Plan(
+        models=[model for model in disks.MODELS if model.name in names],
+        policies=chosen("--policies", options.policies, disk_io.POLICIES),
+        jobs=chosen("--jobs", options.jobs, disk_io.JOBS),
+        pairs=options.repeat or (1 if options.quick else 5),
+        milliseconds=250 if options.quick else 1000,
+    )
+    gnomon = executable(options.gnomon)
+    qemu = None if options.no_qemu else executable(options.qemu)
+    kernel = Path(options.kernel)
+    if not kernel.is_file():
+        raise Refusal(f"{kernel}: no such kernel; scripts/fetch.sh fetches Debian's")
+    if not options.folder.is_dir() and options.folder != WORK:
+        raise Refusal(f"--folder {options.folder}: no such folder")
+    WORK.mkdir(parents=True, exist_ok=True)
+    try:
+        guests = disk_io.pack_guests(plan.models, kernel, options.programs, options.memory, WORK)
+    except FileNotFoundError as error:
+        raise Refusal(f"{error}: not there; the kernel's modules are needed beside it") from None
+    load = os.getloadavg()[0]
+    facts = host.describe(PROJECT, gnomon, qemu, kernel)
+    with disk_io.disk_image(options.folder, options.size) as disk:
+        facts["disk"] = f"{options.size} MiB in {options.folder}"
+        facts["disk"] += ", O_DIRECT" if disks.takes_direct(disk) else ", through the host's page cache"
+
+        def places(model):
+            ours = [disks.Gnomon(gnomon, model, disk, policy) for policy in plan.policies]
+            return ([disks.Qemu(qemu, model, disk)] if qemu else []) + ours
+
+        native = None if options.no_native else disks.Native(options.programs, disk)
+        if native is not None and not disks.takes_direct(disk):
+            native = None  # the load takes files past the page cache only
+        measured = disk_io.measure(plan, places, guests, native, schedule.Progress())
+    facts["runs"] = f"{plan.pairs} pairs{', --quick' if options.quick else ''}; the host's load before: {load:.1f}"
+    if options.nice:
+        facts["runs"] += f"; --nice {options.nice}"
+    disk_io.Report(plan, measured, facts, qemu is not None, native is not None).write(options.json)
+    return 1 if measured.failures else 0
+
+
 def main():
-    parsers = {"run": run_parser, "compare": compare_parser}
+    parsers = {"run": run_parser, "compare": compare_parser, "io": io_parser}
     action = sys.argv[1] if len(sys.argv) > 1 else ""
     if action not in parsers:
-        print("bench: the first argument is run or compare; see bench/run.sh and bench/compare.sh", file=sys.stderr)
+        print("bench: the first argument is run, compare or io; see bench/run.sh, compare.sh and io.sh", file=sys.stderr)
         return 2
     options = parsers[action]().parse_intermixed_args(sys.argv[2:])
     try:

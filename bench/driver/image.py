@@ -68,6 +68,17 @@ def pack_boot(path, programs):
         writer.add("init", stat.S_IFREG | 0o755, (programs / "boot_init").read_bytes())
 
 
+def pack_disk_load(path, programs, modules):
+    """The initramfs of bench/io.sh: its static program, and the files `modules` in the order to load them in."""
+    with _archive(path) as writer:
+        for name in ("dev", "proc", "sys", "modules"):
+            writer.add(name, stat.S_IFDIR | 0o755)
+        writer.add("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
+        writer.add("init", stat.S_IFREG | 0o755, (programs / "disk_load").read_bytes())
+        for index, module in enumerate(modules):
+            writer.add(f"modules/{index:02}-{module.name}", stat.S_IFREG | 0o644, module.read_bytes())
+
+
 def pack_rows(path, root_tar, programs, rows):
     """The initramfs of all other rows: Debian from `root_tar`, our programs, and the scripts of the folder `rows`."""
     with _archive(path) as writer, tarfile.open(root_tar) as root:

@@ -3,6 +3,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import re
 import selectors
@@ -67,8 +68,9 @@ def resident_memory(pid, guest_mebibytes):
 class _Reader:
     """Takes the console's lines as they come."""
 
-    def __init__(self, session, progress, start, place):
+    def __init__(self, session, progress, start, place, listen):
         self._session = session
+        self._listen = listen
         self._progress = progress
         self._start = start
         self._place = place
@@ -84,6 +86,8 @@ class _Reader:
 
     def _line(self, line, when):
         session = self._session
+        if self._listen is not None:
+            self._listen(line)
         if line in ("READY", "BOOTED"):
             session.marks.setdefault(line, when - self._start)
         elif line == "DONE":
@@ -116,11 +120,12 @@ def _give_priority(pid):
             file.write(str(nice))
 
 
-def run(place, guest, parameters, wanted, progress, silence=240):
+def run(place, guest, parameters, wanted, progress, silence=240, listen=None):
     """Runs `place`'s command until it ends and returns its Session.
 
     wanted: the rows that must report, () for a boot. progress: called with the place's name and a row as it begins.
-    silence: seconds without a word after which the command is ended.
+    silence: seconds without a word after which the command is ended. listen: called with the process's number and
+    each line of the console as it comes.
     """
     session = Session()
     start = time.monotonic()
@@ -129,7 +134,7 @@ def run(place, guest, parameters, wanted, progress, silence=240):
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     _give_priority(process.pid)
-    reader = _Reader(session, progress, start, place.name)
+    reader = _Reader(session, progress, start, place.name, listen and functools.partial(listen, process.pid))
     errors = b""
     try:
         with selectors.DefaultSelector() as selector:

@@ -16,6 +16,8 @@ from pathlib import Path
 BENCH = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(BENCH / "driver"))
 
+import disk_io
+import disks
 import image
 import places
 import report
@@ -97,6 +99,48 @@ class Sessions(unittest.TestCase):
     def test_numbers_that_are_none(self):
         outcome = run("echo ROW stat 1x ns; echo BEGIN stat 0; echo END stat 1x; echo ROW stat nan ns")
         self.assertEqual(outcome.values, {})
+
+
+class Disks(unittest.TestCase):
+    LINES = (
+        "echo BEGIN randread_4_1 0; sleep 0.1; echo ROW randread_4_1 50000.0 ns;"
+        "echo IO randread_4_1 requests=20 p50=10 p99=20 max=30 interrupts=5; echo END randread_4_1 100000000;"
+        "echo BEGIN read_1024_1 0; echo FAIL read_1024_1 a request: Input/output error; echo END read_1024_1 1; echo DONE;"
+        "sleep 0.1"
+    )
+
+    def measured(self, text, name):
+        model, jobs = disks.MODELS[0], ["randread_4_1", "read_1024_1"]
+        plan = disk_io.Plan([model], [name], jobs, pairs=1, milliseconds=7)
+        log = []
+        progress = schedule.Progress(io.StringIO())
+        found = disk_io.measure(plan, lambda _: [Script(text, name, log)], {"nvme": GUEST}, None, progress)
+        return found, log
+
+    def test_values(self):
+        found, log = self.measured(self.LINES, "adaptive")
+        parameters = "quiet io.milliseconds=7 io.jobs=randread_4_1,read_1024_1 io.device=/dev/nvme0n1 io.interrupts=nvme0q"
+        self.assertEqual(log, [("adaptive", parameters)])
+        values = {name: found.median("nvme", "adaptive", "randread_4_1", name) for name in disk_io.VALUES}
+        self.assertGreater(values.pop("cpu"), 0)
+        self.assertEqual(values, {"iops": 20000, "p50": 10, "p99": 20, "interrupts": 0.25})
+        self.assertIsNone(found.median("nvme", "adaptive", "read_1024_1", "iops"))
+        self.assertEqual(found.failures[0], "nvme, adaptive: read_1024_1 a request: Input/output error")
+
+    def test_ratios(self):
+        found = disk_io.Measured()
+        for tcg, gnomon in ((30.0, 10.0), (50.0, 10.0), (None, 10.0)):
+            for place, time in (("tcg", tcg), ("adaptive", gnomon)):
+                outcome = disk_io.Outcome(1, time, 1, 1, 1, 1) if time else None
+                found.add("nvme", place, {"j": outcome} if outcome else {}, ["j"])
+        self.assertEqual(found.ratio("nvme", "adaptive", "tcg", "j"), 4)  # of 3 and 5
+        self.assertIsNone(found.ratio("nvme", "immediate", "tcg", "j"))
+
+    def test_the_image_goes(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with disk_io.disk_image(Path(folder), 2) as path:
+                self.assertEqual(path.stat().st_size, 2 << 20)
+            self.assertEqual(list(Path(folder).iterdir()), [])
 
 
 class Numbers(unittest.TestCase):
@@ -261,13 +305,29 @@ class Programs(unittest.TestCase):
         self.assertEqual(program("nothing").stdout, "")
 
 
+    def test_disk_load(self):
+        # A file system of its own folder, which is the build's and no tmpfs.
+        with tempfile.NamedTemporaryFile(dir=PROGRAMS) as file:
+            file.truncate(1 << 20)
+            if not disks.takes_direct(file.name):
+                self.skipTest("no O_DIRECT here")
+            where = (f"io.device={file.name}", "io.milliseconds=20")
+            lines = program("disk_load", *where, "io.jobs=randwrite_4_4,read_64_1").stdout.splitlines()
+            self.assertEqual([line.split()[0] for line in lines], ["READY", *["BEGIN", "ROW", "IO", "END"] * 2, "DONE"])
+            for line in lines[3], lines[7]:
+                requests, p50, p99, longest = map(int, disk_io.DETAILS.fullmatch(line).groups()[1:5])
+                self.assertTrue(requests >= 1 and 0 < p50 <= p99 <= longest, line)
+            for jobs in ("", "randread_4", "randread_0_1", "randread_4_257", "trim_4_1", "read_1024_1,x"):
+                self.assertIn("FAIL - ", program("disk_load", *where, f"io.jobs={jobs}", status=2).stdout)
+
+
 class CommandLine(unittest.TestCase):
     def driver(self, *arguments):
         command = [sys.executable, "-B", str(BENCH / "driver"), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     def test_help(self):
-        for script in ("run.sh", "compare.sh"):
+        for script in ("run.sh", "compare.sh", "io.sh"):
             done = subprocess.run([str(BENCH / script), "--help"], capture_output=True, text=True, check=False)
             self.assertEqual((done.returncode, done.stderr), (0, ""))
             self.assertIn(f"usage: bench/{script}", done.stdout)
@@ -286,7 +346,10 @@ class CommandLine(unittest.TestCase):
             (["run", "--repeat", "0"], "0 is not a number from 1"),
             (["compare", "/no/such/old", "/bin/true"], "/no/such/old: no such program"),
             (["compare", "/bin/true", "/bin/true", "--rows", "stat", "pipe"], "rows are named either"),
-            (["measure"], "the first argument is run or compare"),
+            (["io", "--models", "scsi"], "--models scsi: none of nvme, virtio, ide"),
+            (["io", "--jobs", "("], "--jobs (: "),
+            (["io", "--gnomon", "/bin/true", "--no-qemu", "--folder", "/no/such"], "--folder /no/such: no such folder"),
+            (["measure"], "the first argument is run, compare or io"),
         ):
             with self.subTest(arguments):
                 done = self.driver(*arguments)
