@@ -18,8 +18,8 @@ build_packages=(
 # Fetching and unpacking the guest's kernel and programs (scripts/fetch.sh).
 demo_packages=(apt dpkg ca-certificates)
 # strace is the oracle of the trace's own tests; the benchmark's driver and its tests are in Python; qcow2 images take
-# qemu-nbd (also where Gnomon runs: without it, it says so).
-test_packages=("${demo_packages[@]}" strace python3 qemu-utils)
+# qemu-nbd (also where Gnomon runs: without it, it says so); the rest makes disks (scripts/disk-guests.sh).
+test_packages=("${demo_packages[@]}" strace python3 qemu-utils mmdebstrap e2fsprogs fakeroot)
 fuzz_packages=(clang)
 # What bench/run.sh compares with, and the guests' Debian. The benchmarks of the processor (bench/processor) are built
 # only where libbenchmark-dev is.
