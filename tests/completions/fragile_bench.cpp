@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// fragile_bench POLICY BUG REQUESTS DEPTH [PROFILE [FILE]]: runs the fragile guest and prints, in
-// one line, requests a second, how their completions were delivered, and latencies. BUG 0 is the
-// robust twin. Without FILE the disk is in memory.
+// fragile_bench POLICY BUG REQUESTS DEPTH [PROFILE [MODEL [FILE]]]: runs the fragile guest and
+// prints, in one line, requests a second, how their completions were delivered, and latencies. BUG
+// 0 is the robust twin. MODEL is nvme or ide. Without FILE the disk is in memory.
 #include "completions/fragile_machine.h"
 #include "platform/block/disk_profile.h"
 
@@ -22,8 +22,8 @@ int complain(const std::string& what) {
 
 int main(int argc, char** argv) {
     const std::span words(argv, static_cast<std::size_t>(argc));
-    if (words.size() < 5 || words.size() > 7)
-        return complain("use POLICY BUG REQUESTS DEPTH [PROFILE [FILE]]");
+    if (words.size() < 5 || words.size() > 8)
+        return complain("use POLICY BUG REQUESTS DEPTH [PROFILE [MODEL [FILE]]]");
     test::FragileRun run;
     const auto policy = monitor::parse_completion_policy(words[1], "policy");
     if (!policy) return complain(policy.error().message);
@@ -36,7 +36,12 @@ int main(int argc, char** argv) {
         if (!profile) return complain("no such profile");
         run.profile = *profile;
     }
-    if (words.size() > 6) run.file = words[6];
+    if (words.size() > 6) {
+        const std::string_view model = words[6];
+        if (model != "nvme" && model != "ide") return complain("the model is nvme or ide");
+        if (model == "ide") run.model = monitor::DiskModel::ide;
+    }
+    if (words.size() > 7) run.file = words[7];
     run.limit_s = 600;
     const test::FragileOutcome outcome = test::run_fragile(run);
     const auto share = [&](const char* name) {

@@ -5,6 +5,7 @@
 #include "platform/block/open_disk.h"
 
 #include <condition_variable>
+#include <cstdlib>
 #include <mutex>
 #include <thread>
 
@@ -61,7 +62,7 @@ Result<std::unique_ptr<platform::BlockBackEnd>> back_end(const FragileRun& run) 
 } // namespace
 
 u64 FragileOutcome::statistic(const std::string& name) const {
-    const Statistic* const found = find(statistics, "completions_nvme0", name);
+    const Statistic* const found = find(statistics, group, name);
     return found != nullptr ? found->value : 0;
 }
 
@@ -72,17 +73,20 @@ FragileOutcome run_fragile(const FragileRun& run) {
         outcome.text = disk.error().message;
         return outcome;
     }
+    const bool ide = run.model == monitor::DiskModel::ide;
+    outcome.group = ide ? "completions_ide0" : "completions_nvme0";
     Console console;
     monitor::MachineOptions options;
-    options.kernel = FRAGILE_GUEST;
-    options.append = fmt::format("bug={} requests={} depth={} spin={} work={} seed={}",
-                                 static_cast<unsigned>(run.bug), run.requests, run.depth,
-                                 run.spin ? 1 : 0, run.work, run.seed);
+    options.kernel = ide ? FRAGILE_GUESTS "/fragile_ide.elf" : FRAGILE_GUESTS "/fragile_nvme.elf";
+    options.append =
+        fmt::format("bug={} requests={} depth={} batch={} spin={} work={} parts={} stack={} "
+                    "seed={}",
+                    static_cast<unsigned>(run.bug), run.requests, run.depth, run.batch ? 1 : 0,
+                    run.spin ? 1 : 0, run.work, run.parts, run.stack, run.seed);
     options.memory = u64{32} << 20;
     options.no_reboot = true;
     options.serial[0] = &console;
-    options.disks.push_back(
-        {monitor::DiskModel::nvme, std::move(*disk), "FRAGILE1", false, run.profile});
+    options.disks.push_back({run.model, std::move(*disk), "FRAGILE1", false, run.profile});
     options.completions = run.policy;
     options.completion_rules = run.rules;
     auto machine = monitor::Machine::create(std::move(options));
@@ -104,7 +108,10 @@ FragileOutcome run_fragile(const FragileRun& run) {
         outcome.text += "triple fault\n" + ended->processor_state;
     else if (ended->end != monitor::RunEnd::power_off)
         outcome.text += "no end in time: an answer is missing\n";
-    outcome.survived = outcome.text.starts_with(fmt::format("DONE {} ", run.requests));
+    const std::string done = fmt::format("DONE {} deepest ", run.requests);
+    outcome.survived = outcome.text.starts_with(done);
+    if (outcome.survived)
+        outcome.deepest = std::strtoull(outcome.text.c_str() + done.size(), nullptr, 10);
     return outcome;
 }
 

@@ -21,11 +21,16 @@ enum class Bug : unsigned {
 };
 
 struct FragileRun {
+    /// nvme or ide.
+    monitor::DiskModel model = monitor::DiskModel::nvme;
     Bug bug = Bug::none;
     u64 requests = 1000;
     unsigned depth = 1;
-    bool spin = false; ///< waits without halting
-    u64 work = 0;      ///< turns of a loop
+    bool batch = false; ///< writes what commands it can with interrupts off
+    bool spin = false;  ///< waits without halting
+    u64 work = 0;       ///< turns of a loop
+    u64 parts = 1;      ///< how often, with an access to a device after each
+    u64 stack = 4096;   ///< bytes, at most so many
     u64 seed = 1;
     RamDiskOptions disk;
     std::string file; ///< instead of `disk`: what platform::open_disk takes
@@ -38,8 +43,10 @@ struct FragileRun {
 struct FragileOutcome {
     bool survived = false; ///< every request had its answer, once
     std::string text;      ///< what the guest said, or what became of it
+    u64 deepest = 0;       ///< handlers within each other, as the guest saw it
     u64 run_ns = 0;        ///< from the first request to the last, and the boot
     Statistics statistics;
+    std::string group; ///< the disk's
     /// Of the disk's group.
     [[nodiscard]] u64 statistic(const std::string& name) const;
 };

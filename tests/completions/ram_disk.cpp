@@ -43,7 +43,12 @@ void RamDisk::commit() {
         const timespec stolen{0, static_cast<long>(m_options.steal_ns)};
         ::nanosleep(&stolen, nullptr);
     }
-    if (!m_waiting.empty() && !m_armed) arm();
+    if (release() && !m_armed) arm();
+}
+
+bool RamDisk::release() {
+    if (m_released == 0 && m_waiting.size() >= m_options.gather) m_released = m_waiting.size();
+    return m_released != 0;
 }
 
 /// The descriptor tells of the first request; the next is told of when that has been taken.
@@ -75,14 +80,15 @@ void RamDisk::disarm() {
 unsigned RamDisk::reap() {
     const u64 now = m_options.latency_ns != 0 ? monotonic_ns() : 0;
     unsigned done = 0;
-    for (std::size_t left = std::min(m_waiting.size(), m_options.per_reap);
+    for (std::size_t left = release() ? std::min(m_released, m_options.per_reap) : 0;
          left != 0 && m_waiting.front().ready_ns <= now; --left, ++done) {
-        BlockRequest& request = *std::exchange(m_waiting.front().request, nullptr);
+        BlockRequest& request = *m_waiting.front().request;
         m_waiting.pop_front();
-        request.done(perform(request));
+        --m_released;
+        request.done(perform(request)); // submits others, perhaps
     }
     if (done == 0) return 0;
-    if (m_waiting.empty()) {
+    if (!release()) {
         if (m_armed) disarm();
     } else if (m_options.latency_ns != 0) {
         arm();

@@ -16,6 +16,8 @@ struct RamDiskOptions {
     /// How many requests `reap` finishes at most in one call.
     std::size_t per_reap = ~std::size_t{0};
     u64 latency_ns = 0; ///< from `submit`
+    /// Nothing is done until so many wait; then all of these are, before any that come meanwhile.
+    std::size_t gather = 1;
     /// Every so many commits the thread sleeps for `steal_ns`, as one that the host does not
     /// schedule; 0: never.
     u64 steal_every = 0, steal_ns = 0;
@@ -43,6 +45,8 @@ private:
         u64 ready_ns = 0; ///< CLOCK_MONOTONIC
     };
     explicit RamDisk(const RamDiskOptions& options);
+    /// Lets go what has been gathered. @return whether anything may be done now or later.
+    [[nodiscard]] bool release();
     [[nodiscard]] platform::BlockStatus perform(const platform::BlockRequest& request);
     void arm();
     void disarm();
@@ -50,6 +54,7 @@ private:
     RamDiskOptions m_options;
     std::vector<std::byte> m_contents;
     std::deque<Waiting> m_waiting; ///< in the order of their times
+    std::size_t m_released = 0;    ///< how many of them may be done
     FileDescriptor m_ready;        ///< readable once the first is ready
     bool m_armed = false;
     u64 m_commits = 0;

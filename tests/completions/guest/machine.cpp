@@ -41,9 +41,9 @@ void enable_local_apic() {
     write_register<u32>(local_apic + apic_spurious, enable | spurious_vector);
 }
 
-void end_of_interrupt() { write_register<u32>(local_apic + apic_eoi, 0); }
+void end_at_local_apic() { write_register<u32>(local_apic + apic_eoi, 0); }
 
-void run_on_small_stack(void (*function)()) {
+void run_on_small_stack(void (*function)(), u64 bytes) {
     constexpr u64 double_fault = 8, page_fault = 14; // the former on a stack of its own
     set_handler(double_fault, on_double_fault);
     set_handler(page_fault, on_page_fault);
@@ -51,7 +51,7 @@ void run_on_small_stack(void (*function)()) {
     barrier();
     __asm__ volatile("mov %%rsp, %%rbx; mov %1, %%rsp; call *%0; mov %%rbx, %%rsp"
                      :
-                     : "r"(function), "r"(window + 2 * 4096)
+                     : "r"(function), "r"(window + 4096 + bytes / 16 * 16)
                      : "rbx", "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory",
                        "cc");
 }

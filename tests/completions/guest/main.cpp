@@ -3,8 +3,10 @@
 // can be switched on, and its robust twin (bug=0). It reads blocks at random places and looks at
 // each answer: whether it was asked for, whether it came once, whether it is the right block.
 //
-// Parameters: bug (see below), requests, depth (commands under way), spin (wait without halting),
-// work (turns of the loop that stands for what drivers do), seed.
+// Parameters: bug (see below), requests, depth (commands under way), batch (commands are written
+// with interrupts off until there is none left to write), spin (wait without halting),
+// work (turns of the loop that stands for what drivers do) and parts (how often it is done, with an
+// access to a device after each), stack (bytes), seed.
 #include "disk.h"
 
 namespace fragile {
@@ -19,7 +21,7 @@ enum Bug : u64 {
     command_in_handler = 4, ///< the handler issues the next command, and others may nest
 };
 
-constexpr u8 disk_vector = 0x50;
+constexpr u64 most_stack = 4096;
 constexpr unsigned most_nested = 4; ///< what the driver's author thought enough
 
 struct Slot {
@@ -29,8 +31,8 @@ struct Slot {
 };
 
 struct Parameters {
-    u64 bug = none, requests = 0, depth = 1, work = 0;
-    bool spin = false;
+    u64 bug = none, requests = 0, depth = 1, work = 0, parts = 1;
+    bool batch = false, spin = false;
 };
 
 Parameters g_is;
@@ -47,11 +49,13 @@ u64 next_random() {
     return g_random >> 33;
 }
 
-/// Some work, with an access to a device in it.
+/// Some work, with accesses to a device in it.
 void work() {
-    for (u64 turn = 0; turn < g_is.work; ++turn)
-        barrier();
-    static_cast<void>(inb(0x61));
+    for (u64 part = 0; part < g_is.parts; ++part) {
+        for (u64 turn = 0; turn < g_is.work; ++turn)
+            barrier();
+        static_cast<void>(inb(0x61));
+    }
 }
 
 void issue(unsigned slot) {
@@ -178,10 +182,11 @@ void run() {
     while (g_finished != g_is.requests) {
         for (unsigned slot = 0; slot < g_is.depth; ++slot) {
             if (g_issued == g_is.requests) break;
-            if (g_is.bug == command_in_handler) interrupts_off();
+            if (g_is.batch || g_is.bug == command_in_handler) interrupts_off();
             if (g_slots[slot].free) issue(slot);
-            interrupts_on();
+            if (!g_is.batch) interrupts_on();
         }
+        interrupts_on();
         wait();
     }
     interrupts_off();
@@ -199,13 +204,15 @@ extern "C" void guest_main() {
     g_is.requests = parameter("requests", 1000);
     g_is.depth = parameter("depth", 1);
     g_is.work = parameter("work", 0);
+    g_is.parts = parameter("parts", 1);
+    g_is.batch = parameter("batch", 0) != 0;
     g_is.spin = parameter("spin", 0) != 0;
     g_random = parameter("seed", 1);
-    enable_local_apic();
-    start_disk(disk_vector);
+    const u8 vector = start_disk();
     if (g_is.depth < 1 || g_is.depth > disk_depth()) fail("no such depth");
-    set_handler(disk_vector, on_disk_interrupt);
-    run_on_small_stack(run);
+    set_handler(vector, on_disk_interrupt);
+    const u64 stack = parameter("stack", most_stack);
+    run_on_small_stack(run, stack < most_stack ? stack : most_stack);
     print("DONE ");
     print(g_finished);
     print(" deepest ");

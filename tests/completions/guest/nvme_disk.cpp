@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // An NVMe controller with one I/O queue and MSI-X (NVM Express Base Specification 1.4).
 #include "disk.h"
+#include "pci.h"
 
 namespace fragile {
 
@@ -23,6 +24,7 @@ static_assert(sizeof(Completion) == 16);
 constexpr u32 entries = 2 * most_slots;
 constexpr u64 registers = 0xd000'0000, messages = 0xd010'0000; // where we put the memory ranges
 constexpr u16 io_vector = 1;
+constexpr u8 disk_vector = 0x50;
 
 struct Ring {
     u32 tail = 0; ///< of the submission queue
@@ -37,39 +39,23 @@ alignas(4096) u8 g_identify[4096];
 Ring g_admin, g_io;
 u64 g_blocks = 0;
 
-u32 config_read(unsigned device, unsigned offset) {
-    outl(0xcf8, 0x8000'0000 | device << 11 | (offset & 0xfc));
-    return inl(0xcfc);
-}
-void config_write(unsigned device, unsigned offset, u32 value) {
-    outl(0xcf8, 0x8000'0000 | device << 11 | (offset & 0xfc));
-    outl(0xcfc, value);
-}
-
-unsigned find_device() {
-    constexpr u32 nvme_class = 0x01'0802;
-    for (unsigned device = 0; device < 32; ++device)
-        if (config_read(device, 8) >> 8 == nvme_class) return device;
-    fail("there is no NVMe disk");
-}
-
-void set_up_messages(unsigned device, u8 vector) {
+void set_up_messages(const PciFunction& device) {
     constexpr unsigned bar0 = 0x10, bar4 = 0x20, command = 4, capabilities = 0x34;
     constexpr u32 memory_and_master = 6, msix = 0x11, msix_enable = u32{1} << 31;
-    config_write(device, bar0, static_cast<u32>(registers));
-    config_write(device, bar0 + 4, 0);
-    config_write(device, bar4, static_cast<u32>(messages));
-    config_write(device, command, memory_and_master);
-    unsigned at = config_read(device, capabilities) & 0xff;
-    while (at != 0 && (config_read(device, at) & 0xff) != msix)
-        at = config_read(device, at) >> 8 & 0xff;
+    device.write(bar0, static_cast<u32>(registers));
+    device.write(bar0 + 4, 0);
+    device.write(bar4, static_cast<u32>(messages));
+    device.write(command, memory_and_master);
+    unsigned at = device.read(capabilities) & 0xff;
+    while (at != 0 && (device.read(at) & 0xff) != msix)
+        at = device.read(at) >> 8 & 0xff;
     if (at == 0) fail("the disk has no MSI-X");
     constexpr u64 entry = messages + io_vector * 16;
     write_register<u32>(entry, 0xfee0'0000);
     write_register<u32>(entry + 4, 0);
-    write_register<u32>(entry + 8, vector);
+    write_register<u32>(entry + 8, disk_vector);
     write_register<u32>(entry + 12, 0); // not masked; the admin queue's stays so
-    config_write(device, at, config_read(device, at) | msix_enable);
+    device.write(at, device.read(at) | msix_enable);
 }
 
 void ring_doorbell(unsigned queue, bool completion, u32 value) {
@@ -109,11 +95,13 @@ u64 address_of(const volatile void* object) { return reinterpret_cast<u64>(objec
 
 } // namespace
 
-void start_disk(u8 vector) {
+u8 start_disk() {
     constexpr u64 cc = 0x14, csts = 0x1c, aqa = 0x24, asq = 0x28, acq = 0x30;
     constexpr u32 enable = 1 | 6 << 16 | 4 << 20;
     constexpr u32 contiguous = 1, interrupts = 2, queue = 1;
-    set_up_messages(find_device(), vector);
+    enable_local_apic();
+    constexpr u32 nvme_class = 0x01'0802;
+    set_up_messages(find_function(nvme_class, "there is no NVMe disk"));
     write_register<u32>(registers + aqa, (entries - 1) << 16 | (entries - 1));
     write_register<u64>(registers + asq, address_of(g_admin_commands));
     write_register<u64>(registers + acq, address_of(g_admin_completions));
@@ -138,6 +126,7 @@ void start_disk(u8 vector) {
     create.prp1 = address_of(g_commands);
     create.cdw11 = queue << 16 | contiguous;
     run_admin(create);
+    return disk_vector;
 }
 
 u64 disk_blocks() { return g_blocks; }
@@ -165,5 +154,6 @@ bool take_completion(unsigned& slot, bool& error) {
 }
 
 void acknowledge_disk() { ring_doorbell(1, true, g_io.head); }
+void end_of_interrupt() { end_at_local_apic(); }
 
 } // namespace fragile
