@@ -108,9 +108,11 @@ private:
     void reap_disks() {
         if (m_disks != nullptr && m_disks->reap()) m_board_touched = true;
     }
-    /// Has the scheduler deliver what it holds, if this is the time.
+    /// Has the scheduler deliver what it holds, if this is the time. A halt it is always told of:
+    /// no handler is under way then, whether or not anything waits.
     void look_at_completions(bool halted) {
-        if (m_completions != nullptr && m_completions->any_known()) deliver_completions(halted);
+        if (m_completions != nullptr && (halted || m_completions->any_known()))
+            deliver_completions(halted);
     }
     void deliver_completions(bool halted);
     [[nodiscard]] std::string state_text() const;

@@ -178,6 +178,23 @@ TEST_F(M3_4_Safepoints, AnotherStackIsAnotherContext) {
     EXPECT_EQ(r.delivered, 1U);
 }
 
+TEST_F(M3_4_Safepoints, HaltingEndsHandlersWhetherOrNotSomethingWaits) {
+    request();
+    EXPECT_TRUE(halt());
+    enter_handler();
+    end_of_interrupt();
+    leave_handler();
+    cpu().rsp -= 100; // deeper than where it was interrupted, and nobody saw it return
+    Request& late = submit();
+    EXPECT_FALSE(halt());
+    sleep(nominal);
+    completions->host_done(late);
+    ASSERT_EQ(late.delivered, 1U);
+    enter_handler();
+    EXPECT_EQ(statistic("deepest_nesting"), 1U);
+    EXPECT_EQ(statistic("back_offs"), 0U);
+}
+
 TEST_F(M3_4_Safepoints, AnOuterHandlerIsStillUnderWayWhenAnInnerOneReturns) {
     make_context();
     // Of two lines the second interrupts the first's handler.

@@ -18,6 +18,10 @@ using State = platform::Completion::State;
 /// Of two clocks that are read one after the other.
 u64 minus(u64 a, u64 b) { return a > b ? a - b : 0; }
 
+bool can_be_interrupted(const CpuState& state) {
+    return state.takes_interrupts && !state.in_service;
+}
+
 /// How long what has matured waits for a handler, beyond its nominal delay.
 u64 grace_ns(u64 nominal_ns) { return std::max<u64>(nominal_ns, 1'000'000); }
 
@@ -231,6 +235,8 @@ bool Completions::old_enough(const Device& device, const Completion& completion,
 
 bool Completions::look(unsigned cpu, bool halted) {
     observe(cpu, halted);
+    // Whatever is delivered then, and whether anything waits: it idles.
+    if (halted && can_be_interrupted(m_view.state())) m_cpus[cpu].watch.idle();
     const u64 now = m_cpus[cpu].looked_ns;
     const bool matured = look_for_matured(now);
     if (matured && !halted) m_cpus[cpu].halts_seen = 0;
@@ -294,10 +300,7 @@ bool Completions::look_for_safepoint(unsigned cpu, bool halted, u64 now) {
     const CpuState state = m_view.state();
     Safepoint safepoint = Safepoint::none;
     if (halted) {
-        if (state.takes_interrupts && !state.in_service) {
-            safepoint = Safepoint::halted;
-            c.watch.idle();
-        }
+        if (can_be_interrupted(state)) safepoint = Safepoint::halted;
     } else if (m_rules->handler_returned(c.watch, state)) {
         safepoint = Safepoint::returned;
     }
