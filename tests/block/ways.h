@@ -104,9 +104,12 @@ protected:
         m_server = std::make_unique<Companion>(
             std::vector<std::string>{"qemu-nbd", "--persistent", "--format=raw", "--discard=unmap",
                                      "--shared=4", "--socket=" + socket, m_path});
-        for (unsigned i = 0; i < 1000 && !std::filesystem::exists(socket); ++i)
-            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        // The socket is there before anyone listens to it.
         auto disk = platform::open_disk("nbd+unix:///?socket=" + socket, options);
+        for (unsigned i = 0; i < 1000 && !disk; ++i) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+            disk = platform::open_disk("nbd+unix:///?socket=" + socket, options);
+        }
         EXPECT_TRUE(disk) << disk.error().message;
         return disk ? std::move(*disk) : nullptr;
     }
