@@ -40,14 +40,15 @@ public:
     struct Notes {
         std::atomic<State> state = State::idle;
         unsigned device = 0;
-        unsigned cpu = 0;          ///< the virtual CPU that submitted it
-        u64 nominal_ns = 0;        ///< what the physical counterpart would take
-        u64 submitted_ns = 0;      ///< virtual clock
-        u64 submitted_run_ns = 0;  ///< guest-run time of `cpu` then
-        u64 submitted_seen_ns = 0; ///< and of its stretches
-        u64 look_ns = 0;           ///< virtual clock: before that it cannot mature
-        u64 order = 0;             ///< of its arrival in the queues
-        bool counted = false;      ///< among those that the scheduler watches
+        unsigned cpu = 0;             ///< the virtual CPU that submitted it
+        u64 nominal_ns = 0;           ///< what the physical counterpart would take
+        u64 submitted_ns = 0;         ///< virtual clock
+        u64 submitted_run_ns = 0;     ///< guest-run time of `cpu` then
+        u64 submitted_seen_ns = 0;    ///< and of its stretches
+        u64 submitted_watched_ns = 0; ///< and of the time that counts for the longest wait
+        u64 look_ns = 0;              ///< virtual clock: before that it cannot mature
+        u64 order = 0;                ///< of its arrival in the queues
+        bool counted = false;         ///< among those that the scheduler watches
         std::size_t heap_index = 0;
         Completion *previous = nullptr, *next = nullptr; ///< in its line's queue
     } notes;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // fragile_bench POLICY BUG REQUESTS DEPTH [PROFILE [MODEL [FILE]]]: runs the fragile guest and
-// prints, in one line, requests a second, how their completions were delivered, and latencies. BUG
-// 0 is the robust twin. MODEL is nvme or ide. Without FILE the disk is in memory.
+// prints, in one line, requests a second, the host's CPU time for each, how their completions were
+// delivered, and latencies. BUG 0 is the robust twin. MODEL is nvme or ide. Without FILE the disk
+// is in memory.
 #include "completions/fragile_machine.h"
 #include "platform/block/disk_profile.h"
 
@@ -51,14 +52,14 @@ int main(int argc, char** argv) {
     const auto us = [&](const char* name) {
         return static_cast<double>(outcome.statistic(name)) / 1000;
     };
-    std::printf("%-10s bug %s depth %-2s %9.0f requests/s  at once %.1f %% late %.1f %% halted "
-                "%.1f %% returned "
-                "%.1f %% matured %.1f %%  p50 %.1f us p99 %.1f us p99.9 %.1f us  interrupts/1000 "
-                "%llu nesting %llu  %s",
-                words[1], words[2], words[4],
-                static_cast<double>(run.requests) * 1e9 / static_cast<double>(outcome.run_ns),
-                share("at_once"), share("late"), share("early_halted"), share("early_returned"),
-                share("matured"), us("latency_p50"), us("latency_p99"), us("latency_p999"),
+    const auto requests = static_cast<double>(run.requests);
+    std::printf("%-10s bug %s depth %-2s %9.0f requests/s %6.2f us_CPU  at once %.1f %% late %.1f "
+                "%% halted %.1f %% returned %.1f %% matured %.1f %%  p50 %.1f us p99 %.1f us p99.9 "
+                "%.1f us  interrupts/1000 %llu nesting %llu  %s",
+                words[1], words[2], words[4], requests * 1e9 / static_cast<double>(outcome.run_ns),
+                static_cast<double>(outcome.cpu_ns) / 1000 / requests, share("at_once"),
+                share("late"), share("early_halted"), share("early_returned"), share("matured"),
+                us("latency_p50"), us("latency_p99"), us("latency_p999"),
                 static_cast<unsigned long long>(outcome.statistic("interrupts_per_1000_requests")),
                 static_cast<unsigned long long>(outcome.statistic("deepest_nesting")),
                 outcome.text.c_str());

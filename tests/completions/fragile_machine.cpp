@@ -94,12 +94,13 @@ FragileOutcome run_fragile(const FragileRun& run) {
         outcome.text = machine.error().message;
         return outcome;
     }
-    const u64 begin = monotonic_ns();
+    const u64 begin = monotonic_ns(), cpu_begin = host_time_ns(CLOCK_PROCESS_CPUTIME_ID);
     const auto ended = [&] {
         const Watchdog watchdog(**machine, run.limit_s);
         return (*machine)->run();
     }();
     outcome.run_ns = monotonic_ns() - begin;
+    outcome.cpu_ns = host_time_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu_begin;
     outcome.statistics = (*machine)->statistics();
     outcome.text = console.text;
     if (!ended)

@@ -45,6 +45,7 @@ struct FragileOutcome {
     std::string text;      ///< what the guest said, or what became of it
     u64 deepest = 0;       ///< handlers within each other, as the guest saw it
     u64 run_ns = 0;        ///< from the first request to the last, and the boot
+    u64 cpu_ns = 0;        ///< of the host's processors meanwhile, all threads
     Statistics statistics;
     std::string group; ///< the disk's
     /// Of the disk's group.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // M3: a guest that completions at the wrong time break, and that the scheduler does not break.
 #include "completions/fragile_machine.h"
+#include "monitor/completions/scheduler.h"
 
 #include <gtest/gtest.h>
 
@@ -126,6 +127,20 @@ INSTANTIATE_TEST_SUITE_P(Bugs, M3_FragileGuest, testing::ValuesIn(fragiles), [](
     return fmt::format("{}_{}", test.param.model == DiskModel::ide ? "ide" : "nvme",
                        bug_names[static_cast<unsigned>(test.param.bug)]);
 });
+
+class M3_StolenTime : public testing::TestWithParam<DiskModel> {};
+
+TEST_P(M3_StolenTime, LongerThanAnythingMayWaitRightBehindTheDoorbell) {
+    FragileRun run = with({GetParam(), Bug::flag_after_command}, Kind::adaptive);
+    run.requests = run.disk.steal_every = 5;
+    run.disk.steal_ns = monitor::Completions::cap_ns + 100'000'000;
+    EXPECT_TRUE(lived(run));
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, M3_StolenTime, testing::Values(DiskModel::nvme, DiskModel::ide),
+                         [](const auto& test) {
+                             return test.param == DiskModel::ide ? "ide" : "nvme";
+                         });
 
 class M3_RobustGuest : public testing::TestWithParam<DiskModel> {};
 

@@ -40,10 +40,13 @@ void RamDisk::submit(BlockRequest& request) {
 
 void RamDisk::commit() {
     if (m_options.steal_every != 0 && ++m_commits % m_options.steal_every == 0) {
-        const timespec stolen{0, static_cast<long>(m_options.steal_ns)};
+        constexpr u64 second = 1'000'000'000;
+        const timespec stolen{static_cast<time_t>(m_options.steal_ns / second),
+                              static_cast<long>(m_options.steal_ns % second)};
         ::nanosleep(&stolen, nullptr);
     }
-    if (release() && !m_armed) arm();
+    // What is ready now is reaped before the guest goes on: nobody is to be woken for it.
+    if (release() && m_options.latency_ns != 0 && !m_armed) arm();
 }
 
 bool RamDisk::release() {
@@ -90,7 +93,7 @@ unsigned RamDisk::reap() {
     if (done == 0) return 0;
     if (!release()) {
         if (m_armed) disarm();
-    } else if (m_options.latency_ns != 0) {
+    } else if (m_options.latency_ns != 0 || !m_armed) {
         arm();
     }
     return done;

@@ -69,9 +69,28 @@ TEST_F(M3_5_Delivery, OfHaltedTimeAllCounts) {
 
 TEST_F(M3_5_Delivery, TheClockEndsTheWaitOfAProcessorThatNeverRuns) {
     const Request& r = request();
-    steal(nominal + Completions::cap_ns - 1);
+    constexpr u64 step = Completions::watched_step_ns;
+    for (u64 waited = step; waited < nominal + Completions::cap_ns; waited += step) {
+        steal(step);
+        EXPECT_FALSE(look());
+        EXPECT_GT(completions->next_look_ns(0), view.now);
+    }
+    EXPECT_EQ(r.delivered, 0U);
+    steal((nominal + Completions::cap_ns) % step - 1);
     EXPECT_FALSE(look());
     steal(1);
+    EXPECT_TRUE(look());
+    EXPECT_EQ(r.delivered, 1U);
+}
+
+TEST_F(M3_5_Delivery, OneLongTimeInWhichNobodyRanEndsNoWait) {
+    make_context();
+    const Request& r = request();
+    steal(100 * Completions::cap_ns);
+    EXPECT_FALSE(look());
+    EXPECT_EQ(r.delivered, 0U);
+    EXPECT_GT(completions->next_look_ns(0), view.now);
+    pass(guard);
     EXPECT_TRUE(look());
     EXPECT_EQ(r.delivered, 1U);
 }

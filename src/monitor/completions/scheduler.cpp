@@ -90,6 +90,7 @@ void Completions::submitted(unsigned device, Completion& completion, u64 nominal
     observe(cpu, false);
     notes.submitted_run_ns = m_view.run_bound_ns(cpu);
     notes.submitted_seen_ns = m_cpus[cpu].seen_ns;
+    notes.submitted_watched_ns = m_watched_ns;
     open_guard(line, cpu, notes.submitted_ns, notes.submitted_run_ns);
 }
 
@@ -188,6 +189,13 @@ void Completions::observe(unsigned cpu, bool halted) {
     }
     c.looked_ns = now;
     c.halted = halted;
+    m_watched_ns += std::min(minus(now, m_watched_at_ns), watched_step_ns);
+    m_watched_at_ns = now;
+}
+
+u64 Completions::cap_left_ns(const Completion& completion) const {
+    const auto& notes = completion.notes;
+    return minus(notes.nominal_ns + cap_ns, minus(m_watched_ns, notes.submitted_watched_ns));
 }
 
 /// How long ago it was submitted, as the rules count time.
@@ -203,7 +211,7 @@ u64 Completions::left_ns(const Completion& completion, u64 now) {
     const auto& notes = completion.notes;
     if (m_policy.kind == CompletionPolicy::Kind::fixed) return minus(notes.look_ns, now);
     const u64 on_clock = minus(now, notes.submitted_ns);
-    if (on_clock >= notes.nominal_ns + cap_ns) return 0;
+    if (cap_left_ns(completion) == 0) return 0;
     if (on_clock < notes.nominal_ns) return notes.nominal_ns - on_clock;
     return minus(notes.nominal_ns, age_ns(completion, now));
 }
@@ -268,7 +276,7 @@ bool Completions::held_back(const Completion& completion, u64 now) {
         unacknowledged(line) || (line.cpu == current && !m_cpus[current].halted &&
                                  m_cpus[current].watch.under_way(line.device, m_view.state()));
     return busy && age_ns(completion, now) < notes.nominal_ns + grace_ns(notes.nominal_ns) &&
-           minus(now, notes.submitted_ns) < notes.nominal_ns + cap_ns;
+           cap_left_ns(completion) != 0;
 }
 
 bool Completions::look_for_matured(u64 now) {
@@ -277,12 +285,11 @@ bool Completions::look_for_matured(u64 now) {
     // What is submitted from within, and done at once, has its own time ahead.
     while (!m_global.empty() && m_global.top().notes.look_ns <= now) {
         Completion& completion = m_global.top();
-        const u64 last = completion.notes.submitted_ns + completion.notes.nominal_ns + cap_ns;
         if (const u64 left = left_ns(completion, now); left != 0) {
-            const u64 next = now + std::max(left, shortest_step);
-            m_global.set_look(completion, std::min(next, last));
+            m_global.set_look(
+                completion, now + std::max(std::min(left, cap_left_ns(completion)), shortest_step));
         } else if (held_back(completion, now)) {
-            m_global.set_look(completion, std::min(now + shortest_wait_ns, last));
+            m_global.set_look(completion, now + shortest_wait_ns);
         } else {
             take(completion);
             deliver_one(completion, Delivery::matured);

@@ -4,10 +4,10 @@
 ///
 /// A request has a **nominal delay**, that of the device's physical counterpart (M3.1, M3.2;
 /// platform/block/disk_profile.h). Its completion **matures** when the submitting CPU has run for
-/// so long since (GuestView::run_ns), or `cap_ns` after that time on the virtual clock. If the host
-/// is later, it is delivered at once. Otherwise it waits (M3.3, delay_queues.h) until it matures or
-/// a **safepoint** of the CPU that takes the interrupt comes (M3.4, safepoints.h), whichever is
-/// first (M3.5). What is early keeps to these rules:
+/// so long since (GuestView::run_ns), or `cap_ns` after that time on the virtual clock, as far as
+/// it was watched. If the host is later, it is delivered at once. Otherwise it waits (M3.3,
+/// delay_queues.h) until it matures or a **safepoint** of the CPU that takes the interrupt comes
+/// (M3.4, safepoints.h), whichever is first (M3.5). What is early keeps to these rules:
 ///
 /// - not within the guard window of a command (CompletionRules::guard_ns), judged on the CPU that
 ///   submitted it; a CPU that halts has ended its window;
@@ -42,8 +42,10 @@ namespace gnomon::monitor {
 class Completions final : public platform::CompletionScheduler {
 public:
     static constexpr u64 never = ~u64{0};
-    /// How much longer than its nominal delay a completion waits on the virtual clock at most.
-    static constexpr u64 cap_ns = 1'000'000'000;
+    /// How much longer than its nominal delay a completion waits on the virtual clock at most. Of
+    /// the time between two looks no more than `watched_step_ns` counts: after one long time in
+    /// which nobody ran, the guest is where it was, perhaps just behind its doorbell.
+    static constexpr u64 cap_ns = 1'000'000'000, watched_step_ns = cap_ns / 16;
     /// A running CPU is not interrupted sooner than this to look for a safepoint.
     static constexpr u64 shortest_wait_ns = 50'000;
     /// Even guest-run time may have passed without an instruction of the guest: what a hypervisor
@@ -143,6 +145,8 @@ private:
     void observe(unsigned cpu, bool halted);
     void open_guard(Line& line, unsigned cpu, u64 now, u64 run);
     [[nodiscard]] u64 age_ns(const Completion& completion, u64 now);
+    /// How much of the longest wait is left.
+    [[nodiscard]] u64 cap_left_ns(const Completion& completion) const;
     [[nodiscard]] bool delays(const Completion& completion) const;
     void enqueue(Completion& completion, u64 look_ns);
     void dequeue(Completion& completion);
@@ -172,6 +176,7 @@ private:
     std::vector<Cpu> m_cpus;
     GlobalQueue m_global;
     std::deque<std::vector<platform::VectorSet>> m_before; ///< of each delivery under way
+    u64 m_watched_ns = 0, m_watched_at_ns = 0;             ///< by steps, and of the last
     u64 m_next_order = 0;
     std::size_t m_depth = 0;           ///< how many those are
     std::atomic<unsigned> m_known = 0; ///< submitted, with a delay
