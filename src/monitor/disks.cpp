@@ -102,11 +102,9 @@ Result<> Disks::create_ide(platform::Board& board, GuestMemory& memory,
 
 Disks::~Disks() = default;
 
-bool Disks::reap() {
-    unsigned done = 0;
+void Disks::reap() {
     for (platform::BlockBackEnd* back_end : m_back_ends)
-        if (back_end->under_way() != 0) done += back_end->reap();
-    return done != 0;
+        if (back_end->under_way() != 0) static_cast<void>(back_end->reap());
 }
 
 std::vector<int> Disks::poll_descriptors() const {

@@ -37,9 +37,8 @@ public:
     /// Waits until the host has let go of the guest's memory.
     ~Disks();
 
-    /// Has the controllers hear of what the host has done.
-    /// @return whether there was anything: interrupts may be pending.
-    bool reap();
+    /// Has the controllers hear of what the host has done: interrupts may be pending then.
+    void reap();
     /// Readable while `reap` has something to do.
     [[nodiscard]] std::vector<int> poll_descriptors() const;
 

@@ -293,7 +293,12 @@ void VirtualMachine::prepare_events() {
 }
 
 void VirtualMachine::update_deadline() {
-    m_deadline_ns = m_board->next_deadline_ns().value_or(EventThread::never);
+    set_deadline(m_board->next_deadline_ns().value_or(EventThread::never));
+}
+
+/// @param board_ns when the board, or what took its place since, is next due.
+void VirtualMachine::set_deadline(u64 board_ns) {
+    m_deadline_ns = board_ns;
     if (m_completions != nullptr)
         m_deadline_ns = std::min(m_deadline_ns, m_completions->next_look_ns(0));
     if (m_deadline_ns == EventThread::never) {
@@ -305,10 +310,8 @@ void VirtualMachine::update_deadline() {
 }
 
 void VirtualMachine::deliver_completions(bool halted) {
-    if (m_completions->look(0, halted))
-        m_board_touched = true;
-    else if (!halted && m_completions->next_look_ns(0) < m_deadline_ns)
-        update_deadline();
+    static_cast<void>(m_completions->look(0, halted));
+    if (!halted && m_completions->next_look_ns(0) < m_deadline_ns) set_deadline(m_deadline_ns);
 }
 
 void VirtualMachine::pump_serial() {
@@ -580,10 +583,7 @@ void VirtualMachine::handle_halt() {
     // What has waited for the halt ends it.
     reap_disks();
     look_at_completions(true);
-    if (m_board->interrupt_pending(0) && (cb.state.rflags & processor::rflags::if_) != 0) {
-        m_board_touched = true;
-        return;
-    }
+    if (m_board->interrupt_pending(0) && (cb.state.rflags & processor::rflags::if_) != 0) return;
     m_events->set_deadline(EventThread::never);
     // The disks' come first: input is not watched for while some waits.
     std::vector<pollfd> fds;

@@ -102,11 +102,12 @@ private:
     // events
     void prepare_events();
     void update_deadline();
+    void set_deadline(u64 board_ns);
     void set_tsc_offset();
     void pump_serial();
     /// What the host has done for the disks becomes what the guest sees.
     void reap_disks() {
-        if (m_disks != nullptr && m_disks->reap()) m_board_touched = true;
+        if (m_disks != nullptr) m_disks->reap();
     }
     /// Has the scheduler deliver what it holds, if this is the time. A halt it is always told of:
     /// no handler is under way then, whether or not anything waits.
@@ -177,8 +178,9 @@ private:
     std::unique_ptr<EventThread> m_events;
     bool m_triple_fault = false;
     u64 m_coherency_points = 0;
-    bool m_board_touched = true; ///< deadlines and interrupts may have changed
-    u64 m_deadline_ns = 0;       ///< of the board, in virtual time
+    /// Deadlines may have changed. Disks have none; their interrupts are seen at every entry.
+    bool m_board_touched = true;
+    u64 m_deadline_ns = 0; ///< of the board, in virtual time
     u64 m_tsc_adjust = 0;
     bool m_input_waits = false;
     RunStatistics m_statistics;

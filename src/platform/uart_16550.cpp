@@ -232,8 +232,9 @@ void Uart16550::write_byte(u64 offset, u8 value) {
 }
 
 std::optional<u64> Uart16550::next_deadline_ns() const {
-    const bool waits = (m_ier & Ier::erbfi) != 0 && !m_timed_out;
-    return earlier(m_retry_ns, waits ? m_receive_deadline_ns : std::nullopt);
+    const bool waits = (m_ier & Ier::erbfi) != 0 && !m_timed_out && m_receive_deadline_ns;
+    if (!waits) return m_retry_ns;
+    return earlier(m_retry_ns, m_receive_deadline_ns);
 }
 
 void Uart16550::advance(u64 now_ns) {
