@@ -27,6 +27,10 @@ tests() {
 scripts/setup.sh build test
 scripts/style.sh
 if [ -n "$full" ]; then scripts/fetch.sh --generic; else scripts/fetch.sh; fi
+disk_guests=(fio)
+[ -z "$full" ] || disk_guests=(fio debian)
+scripts/disk-guests.sh "${disk_guests[@]}" ||
+    say "test: no disk guests for ${disk_guests[*]}; the tests that need them are skipped"
 
 scripts/build.sh release
 if [ -n "$full" ]; then tests release-full; else tests release; fi
