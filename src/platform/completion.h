@@ -94,7 +94,7 @@ public:
     virtual void trouble(unsigned device, GuestTrouble sign) = 0;
 };
 
-/// Delivers at once: in tests of devices, and in machines as long as there is no other scheduler.
+/// Delivers at once: for tests and fuzzers of devices. Machines have monitor/completions.
 class ImmediateCompletions final : public CompletionScheduler {
 public:
     [[nodiscard]] unsigned add_device(std::string) override { return m_devices++; }
