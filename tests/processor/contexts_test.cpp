@@ -496,8 +496,9 @@ TEST(CpuWindowsDeathTest, HaveNothingBehindTheCpu) {
         EXPECT_DEATH(*(sets - 1) = std::byte{1}, "");
         // Up to the end of the last page of what a window has for itself.
         const u64 pages = (3 * sizeof(processor::soft::Tlb) + page_offset_mask) / page_size +
-                          8 * processor::soft::code_page_limit / page_size +  // the base slots
-                          8 * processor::soft::view_region_count / page_size; // the deltas
+                          2 * 8 * processor::soft::code_page_limit / page_size + // their slots
+                          1 +                                                    // the guesses
+                          8 * processor::soft::view_delta_count / page_size;     // the deltas
         EXPECT_DEATH(*(sets + pages * page_size) = std::byte{1}, "");
     }
 }

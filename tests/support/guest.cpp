@@ -56,8 +56,10 @@ std::string Stop::text() const {
 
 Guest::Guest(const GuestOptions& options)
     : m_options(options), m_memory(must(GuestMemory::create(options.memory))),
-      m_cpu(must(processor::soft::SoftProcessor::create(
-          {.code_cache_bytes = options.code_cache_bytes, .code_pages = options.code_pages}))),
+      m_cpu(
+          must(processor::soft::SoftProcessor::create({.code_cache_bytes = options.code_cache_bytes,
+                                                       .code_pages = options.code_pages,
+                                                       .views = options.views}))),
       m_tlb(*m_cpu), m_mmu(must(monitor::ShadowMmu::create(m_memory, m_tlb, options.shadow))) {
     processor::ControlBlock& cb = block();
     cb.ram_base = m_memory.base();

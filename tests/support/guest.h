@@ -48,6 +48,7 @@ struct GuestOptions {
     monitor::ShadowOptions shadow = {.arena_bytes = u64{8} << 20, .tlb_keyed_by_root = true};
     std::size_t code_cache_bytes = std::size_t{4} << 20;
     unsigned code_pages = processor::soft::code_page_limit;
+    processor::LinearViews views = processor::LinearViews::busy;
     /// Compare the shadow with a strict walk after every exit that reconciles.
     bool strict = false;
 };

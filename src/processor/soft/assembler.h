@@ -6,14 +6,15 @@
 ///   RAX RCX RDX RBX RBP RSI RDI R8-R12  the guest's registers of the same name
 ///   R15                                  the guest's RSP
 ///   R13 R14                              scratch: what the emitter knows of, or nothing
-///   RSP                                  the host's stack, 16-byte aligned
-///   GS base                              the Cpu; the guest's R13, R14, R15 live in cb.state.gpr
+///   RSP                                  the Frame, on the host's stack
+///   GS base                              the Cpu
 ///   RFLAGS                               the guest's arithmetic flags; DF = 0, AC = 0
 ///   YMM0-15, MXCSR, x87                  the guest's
 #pragma once
 
 #include "base/verify.h"
 #include "processor/soft/code_cache.h"
+#include "processor/soft/frame.h"
 #include "processor/soft/sites.h"
 
 #include <array>
@@ -56,7 +57,7 @@ public:
     }
 
     /// Condition codes as in Jcc.
-    static constexpr u8 z = 4, nz = 5, be = 6, a = 7;
+    static constexpr u8 ae = 3, z = 4, nz = 5, be = 6, a = 7;
 
     /// Executable address of the place about to be assembled.
     [[nodiscard]] u32 here() const { return m_cache.executable(getCurr()); }
@@ -68,6 +69,13 @@ public:
     void store(u32 offset, const Xbyak::Reg& r) {
         db(0x65), mov(ptr[Xbyak::RegExp(std::size_t{offset})], r);
     }
+    // --- operands in the frame ---
+    [[nodiscard]] Xbyak::RegExp in_frame(u32 offset) const {
+        return Xbyak::RegExp(Xbyak::util::rsp) + std::size_t{offset};
+    }
+    void load_frame(const Xbyak::Reg& r, u32 offset) { mov(r, ptr[in_frame(offset)]); }
+    void store_frame(u32 offset, const Xbyak::Reg& r) { mov(ptr[in_frame(offset)], r); }
+
     void load_indexed(const Xbyak::Reg64& r, u32 offset, const Xbyak::Reg64& index) {
         db(0x65), mov(r, ptr[index * 8 + std::size_t{offset}]);
     }
@@ -137,6 +145,7 @@ struct LookUpMasks {
     u32 offset = 0; ///< offset in the page
     u32 sign = 0;   ///< 1 for negative numbers, else 0
     u32 jump = 0;   ///< RIP -> index of the jump cache
+    u32 region = 0; ///< address -> number of its region (linear_view.h)
 };
 
 /// Addresses of the fixed routines at the start of the code cache (thunks.cpp). All are jumped to,
@@ -153,6 +162,7 @@ struct Thunks {
     u32 extended_helper = 0;
     u32 straddle = 0;        ///< R14 = StraddleSite whose second page the fetch TLB does not show
     u32 group = 0;           ///< R13 = address of the group's first byte, R14 = GroupSite
+    u32 guess = 0;           ///< R13 = address, R14 = GuessSite
     u32 link = 0;            ///< leaves with Leave::link; R13 = page offset of the target
     u32 branch = 0;          ///< leaves with Leave::branch; R13 = RIP, R14 = BranchSite
     u32 dispatch = 0;        ///< leaves with Leave::dispatch; R13 = RIP

@@ -180,7 +180,7 @@ bool BlockEmitter::refused_by_mode(const DecodedInstruction& d) {
 
 void BlockEmitter::load_guest(const Xbyak::Reg64& to, unsigned guest) {
     if (host_number(guest) == in_memory)
-        m.load(to, gpr_slot(guest));
+        m.load_frame(to, frame_high(guest));
     else
         m.mov(to, host_reg(guest));
 }
@@ -190,21 +190,21 @@ void BlockEmitter::store_guest(unsigned guest, unsigned size, const Xbyak::Reg64
     switch (size) {
     case 8:
         if (memory)
-            m.store(gpr_slot(guest), from);
+            m.store_frame(frame_high(guest), from);
         else
             m.mov(host_reg(guest), from);
         break;
     case 4:
         if (memory) {
             m.mov(from.cvt32(), from.cvt32());
-            m.store(gpr_slot(guest), from);
+            m.store_frame(frame_high(guest), from);
         } else {
             m.mov(host_reg(guest).cvt32(), from.cvt32());
         }
         break;
     default: // 2: the rest of the register stays
         if (memory)
-            m.store(gpr_slot(guest), from.cvt16());
+            m.store_frame(frame_high(guest), from.cvt16());
         else
             m.mov(host_reg(guest).cvt16(), from.cvt16());
         break;
@@ -247,7 +247,7 @@ void BlockEmitter::emit_address(const Instruction& i, bool with_segment, i64 ext
         const auto place = [&](u8 guest, u8 in, const Xbyak::Reg64& scratch) {
             if (host_number(guest) != in_memory) return host_reg(guest);
             if (in != none) return Xbyak::Reg64(in);
-            m.load(scratch, gpr_slot(guest));
+            m.load_frame(scratch, frame_high(guest));
             return scratch;
         };
         Xbyak::RegExp expression;
@@ -323,14 +323,6 @@ bool BlockEmitter::is_checked(unsigned segment, bool write) const {
     }
 }
 
-/// R14 = what leads from linear address R13 to its place in the view.
-void BlockEmitter::load_view_delta() {
-    // A shift takes one cycle, PEXT three, and what loads pointers waits for them.
-    m.mov(h::r14d, view_region_shift);
-    m.shrx(h::r14, h::r13, h::r14);
-    m.load_indexed(h::r14, static_cast<u32>(view_deltas_offset), h::r14);
-}
-
 /// From R13 = linear address to R13 = page offset, R14 = host page; the slow path joins there. By
 /// way of the view R13 stays, and R14 is the delta; what fails there leaves (Leave::host_fault).
 AccessSite& BlockEmitter::begin_access(const Instruction& i, unsigned size, bool read, bool write,
@@ -354,7 +346,7 @@ AccessSite& BlockEmitter::begin_access(const Instruction& i, unsigned size, bool
         return site;
     }
     if (m_mode.has(Mode::viewed) && !by_tlb) {
-        load_view_delta();
+        find_view_delta(13, 0);
         site.cont = m.here();
         return site;
     }
@@ -429,13 +421,26 @@ void BlockEmitter::begin_group(const Instruction& i, const AccessGroup& group, u
     place.displacement = group.displacement;
     const auto found = [&] {
         m.lea(h::r14, m.ptr[h::r14 + h::r13]);
-        m.store(GNOMON_CPU(group_host) + 8 * number, h::r14);
+        m.store_frame(frame_group(number), h::r14);
         m_group_in_r14 = static_cast<u8>(number);
     };
     if (m_mode.has(Mode::viewed)) {
-        emit_address(place, true);
-        load_view_delta();
-        found();
+        const bool by_rip = place.base == Instruction::rip_register && place.index == none;
+        if (const auto displacement = by_rip && place.segment != seg_fs && place.segment != seg_gs
+                                          ? data_displacement(place.displacement)
+                                          : std::nullopt) {
+            m_data_groups |= 1U << number;
+            m_data_group[number] = *displacement;
+        } else if (const u8 base = view_base(place); base != none) {
+            find_view_delta(base, static_cast<int>(place.displacement));
+            m.store_frame(frame_group(number), h::r14);
+            m_delta_groups |= 1U << number;
+            m_group_in_r14 = static_cast<u8>(number);
+        } else {
+            emit_address(place, true);
+            find_view_delta(13, 0);
+            found();
+        }
         return;
     }
     GroupSite& site = *m_cache.allocate<GroupSite>();
@@ -457,8 +462,13 @@ void BlockEmitter::begin_group(const Instruction& i, const AccessGroup& group, u
 }
 
 int BlockEmitter::load_group(const GroupedAccess& access) {
+    if ((m_data_groups >> access.group & 1) != 0) {
+        if (m_group_before != access.group) load_data_base();
+        m_group_in_r14 = access.group;
+        return m_data_group[access.group] + access.displacement;
+    }
     if (m_group_before != access.group) {
-        m.load(h::r14, GNOMON_CPU(group_host) + 8U * access.group);
+        m.load_frame(h::r14, frame_group(access.group));
         m_high_before[1] = none;
     }
     m_group_in_r14 = access.group;
@@ -590,6 +600,7 @@ Block BlockEmitter::finish(u16 guest_length, bool straddles) {
         m.mov(h::r14, reinterpret_cast<std::uintptr_t>(slow.site));
         m.jump_to(m_thunks.slow_access);
     }
+    finish_guesses();
     block.page = &m_page;
     block.entry = m_entry;
     block.called_entry = m_called_entry;

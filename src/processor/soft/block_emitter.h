@@ -6,6 +6,7 @@
 #include "processor/soft/reencoder.h"
 #include "processor/soft/sites.h"
 
+#include <array>
 #include <optional>
 #include <vector>
 
@@ -55,7 +56,8 @@ private:
                              unsigned segment, bool by_tlb = false);
     [[nodiscard]] u32 look_up(unsigned size, u32 tag);
     void begin_group(const Instruction& i, const AccessGroup& group, unsigned number);
-    /// R14 + the displacement is where a grouped access goes.
+    /// R14 + the displacement is where a grouped access goes; R14 is the delta of a group that is
+    /// found by it.
     int load_group(const GroupedAccess& access);
     [[nodiscard]] bool is_checked(unsigned segment, bool write) const;
     void end_access(AccessSite& site) { site.after = m.here(); }
@@ -67,7 +69,29 @@ private:
     /// What must be added to the offset for it.
     [[nodiscard]] int in_page_bias() const { return m_quick_loop ? int{page_size} : 0; }
     void tlb_index(const Xbyak::Reg64& to, const Xbyak::Reg64& from);
+    // by way of the linear view (emit_view.cpp)
+    [[nodiscard]] u8 view_base(const Instruction& i) const;
+    /// Where an access goes: [R14 + `base` + displacement], or without a base.
+    struct ViewPlace {
+        HostMemory memory = HostMemory::address; ///< or based
+        u8 base = Instruction::no_register;      ///< of the host
+        int displacement = 0;
+    };
+    [[nodiscard]] static Xbyak::RegExp expression(const ViewPlace& place);
+    [[nodiscard]] std::optional<ViewPlace> view_place(const Instruction& i);
+    [[nodiscard]] static std::optional<i64> rip_offset(const Instruction& i);
+    [[nodiscard]] std::optional<int> data_displacement(i64 page_offset) const;
+    void load_data_base();
+    void find_view_delta(u8 from, int displacement);
     void load_view_delta();
+    void finish_guesses();
+    [[nodiscard]] bool is_by_delta(const GroupedAccess& access) const {
+        return (m_delta_groups >> access.group & 1) != 0;
+    }
+    void operate_by_delta(const DecodedInstruction& d);
+    [[nodiscard]] Xbyak::RegExp grouped_place(const GroupedAccess& access, const Xbyak::Reg64& from,
+                                              int displacement);
+    [[nodiscard]] Xbyak::RegExp grouped_operand(const Instruction& i);
     void load_page_base(const Xbyak::Reg64& to);
     [[nodiscard]] u32 jump_unless_base(const PageCode& page, bool flags_live);
     /// Whether code takes its page's base from a slot of its own, which is checked where it is
@@ -97,7 +121,9 @@ private:
     }
     // operations
     void emit_pass(const DecodedInstruction& d);
-    void operate(const DecodedInstruction& d, HostMemory memory, int displacement = 0);
+    /// @param base with HostMemory::based.
+    void operate(const DecodedInstruction& d, HostMemory memory, int displacement = 0,
+                 u8 base = Instruction::no_register);
     [[nodiscard]] unsigned worth_of(unsigned scratch, const ScratchGuests& held) const;
     void zero_first_vectors(bool all);
     void emit_lea(const DecodedInstruction& d);
@@ -175,6 +201,13 @@ private:
         u32 tag_offset;
         bool flags_kept;
     };
+    struct GuessPath {
+        GuessSite* site;
+        u8 from; ///< as in find_view_delta
+        int displacement;
+        u8 held; ///< the guest register that R13 holds
+        u32 cont;
+    };
     struct PendingLink {
         u32 jump; ///< rel32 to bind to the stub
         Target target;
@@ -191,8 +224,11 @@ private:
     bool m_quick_loop; ///< LOOP is as quick as other branches
     bool m_flags_live = true;
     GroupedAccess m_memory_access, m_stack_access; ///< of the current instruction
-    u8 m_group_in_r14 = GroupedAccess::no_group;   ///< its host address is there
-    u8 m_group_before = GroupedAccess::no_group;   ///< likewise, before the current instruction
+    u32 m_delta_groups = 0; ///< by group: what is kept of it is the delta of its region
+    u32 m_data_groups = 0;  ///< by group: it is found by the page's data slot, with a displacement
+    std::array<int, access_group_count> m_data_group{};
+    u8 m_group_in_r14 = GroupedAccess::no_group; ///< its host address is there
+    u8 m_group_before = GroupedAccess::no_group; ///< likewise, before the current instruction
     ScratchGuests m_high;        ///< behind the current instruction; what it does not say is lost
     ScratchGuests m_high_before; ///< as long as the current instruction has not replaced them
     u8 m_wanted_soon = 0;        ///< as in begin_instruction
@@ -205,6 +241,7 @@ private:
     u32 m_poll_jump = 0;
     bool m_poll_flags_kept = false;
     std::vector<SlowPath> m_slow_paths;
+    std::vector<GuessPath> m_guess_paths;
     std::vector<FarLinkSite*> m_far_links;
     std::vector<PendingLink> m_links;
     std::vector<Mark> m_marks;

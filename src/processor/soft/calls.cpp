@@ -5,6 +5,7 @@
 #include "processor/soft/mmu.h"
 #include "processor/soft/slow_access.h"
 #include "processor/soft/target.h"
+#include "processor/soft/view_guess.h"
 
 namespace gnomon::processor::soft {
 
@@ -72,6 +73,12 @@ int on_group(Cpu* cpu, u64 r13, void* site_pointer) {
     const int result = resolve_group(*cpu, Gva(r13), site);
     cpu->statistics.count(access_kind(*cpu, site, result));
     return result;
+}
+
+int on_guess(Cpu* cpu, u64 r13, void* site) {
+    const LiveVectors live(*cpu);
+    resolve_guess(*cpu, Gva(r13), *static_cast<GuessSite*>(site));
+    return 0;
 }
 
 int on_commit(Cpu* cpu, u64, void* site) {

@@ -22,6 +22,7 @@ int on_branch(Cpu* cpu, u64 r13, void* place);
 int on_far_link(Cpu* cpu, u64 r13, void* site); ///< likewise; `site`: FarLinkSite
 int on_straddle(Cpu* cpu, u64 r13, void* site); ///< `site`: StraddleSite
 int on_group(Cpu* cpu, u64 r13, void* site);    ///< R13 = address, `site`: GroupSite
+int on_guess(Cpu* cpu, u64 r13, void* site);    ///< R13 = address, `site`: GuessSite
 
 /// Whether they are: sanitizers' builds, for one, are not.
 [[nodiscard]] bool calls_keep_vectors();

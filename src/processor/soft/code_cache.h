@@ -143,6 +143,8 @@ public:
     CodeCache& operator=(const CodeCache&) = delete;
     ~CodeCache() = default;
 
+    unsigned likely_guess = 0; ///< the view's guess that new places count on (linear_view.h)
+
     // --- memory ---
     [[nodiscard]] u8* writable(u32 executable_address) {
         return m_writable + (executable_address - m_executable);
@@ -155,6 +157,8 @@ public:
         const u32 relative = target - after_jump;
         std::memcpy(writable(after_jump) - 4, &relative, sizeof relative);
     }
+    /// Sets the displacement of 8 bits that ends at `end`.
+    void patch_displacement(u32 end, u8 displacement) { writable(end)[-1] = displacement; }
     /// All of the code memory. A place in it has the same distance from here as the executable one
     /// from the first executable address.
     [[nodiscard]] std::span<u8> memory() { return {m_writable, m_size}; }

@@ -223,6 +223,7 @@ struct Cpu {
     u64 host_flags = 2;        ///< the guest's arithmetic flags while C++ runs, as PUSHFQ left them
     u64 rcx_save = 0;          ///< RCX inside a flag-preserving sequence
     bool view_on = false;      ///< the current context has a linear view (linear_view.h)
+    u64 view_void = 0;         ///< host address at which no view ever shows anything
     u64 view_wanted = 0;       ///< page that user code has reached otherwise; 0: none
     u64 view_awaited_rip = no_rip; ///< where a page fault was delivered to user code with a view
     // What emit_system.cpp clears or picks of flags, by PEXT and PDEP, which keep the host's.
@@ -231,8 +232,7 @@ struct Cpu {
     u64 arithmetic_mask = rflags::arithmetic;
     u64 pushed_system_mask = ~(rflags::arithmetic | rflags::vm | rflags::rf);
     u64 smap_mask = cr4::smap, ac_mask = rflags::ac;
-    u64 scratch0 = 0; ///< value carried between the two accesses of PUSH [mem], CALL [mem] ...
-    u64 group_host[access_group_count] = {}; ///< host address of each access group of the block
+    u64 scratch0 = 0;      ///< value carried between the two accesses of PUSH [mem], CALL [mem] ...
     u64 branch_target = 0; ///< of an indirect CALL, while its return address is pushed
     u64 overwritten = 0;   ///< what the return address of a CALL to another page replaced
     u64 scratch_flags = 2; ///< flags inside a flag-preserving sequence on hosts without PEXT
@@ -310,8 +310,13 @@ inline constexpr u64 context_offset = sizeof(Cpu) + mapping_guard_size;
 /// Where the current context's base slots are: code_page_limit of them.
 inline constexpr u64 base_slots_offset =
     context_offset + ((keyed_set_count * sizeof(Tlb) + page_offset_mask) & ~page_offset_mask);
-/// Where the current context's deltas of its linear view are: view_region_count of them.
-inline constexpr u64 view_deltas_offset = base_slots_offset + code_page_limit * sizeof(u64);
+/// Behind each base slot, at this distance: what leads from offsets in the page, and from it, to
+/// their places in the linear view.
+inline constexpr u64 data_slot_distance = code_page_limit * sizeof(u64);
+/// Where the current context's ViewGuesses are.
+inline constexpr u64 view_guesses_offset = base_slots_offset + 2 * data_slot_distance;
+/// Where the current context's deltas of its linear view are: view_delta_count of them.
+inline constexpr u64 view_deltas_offset = view_guesses_offset + page_size;
 
 /// The entry of a jump cache for `rip`.
 [[nodiscard]] constexpr unsigned jump_cache_index(u64 rip) {

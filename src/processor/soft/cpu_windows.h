@@ -5,8 +5,8 @@
 /// Translated code reads both at fixed distances from GS, so the base of GS chooses the sets, and
 /// that costs translated code nothing. A window is
 ///
-///   [inaccessible][Cpu, shared][inaccessible][keyed_set_count sets, base slots, deltas; its
-///   own][inaccessible]
+///   [inaccessible][Cpu, shared][inaccessible][keyed_set_count sets, slots of code pages, guesses,
+///   deltas; its own][inaccessible]
 ///
 /// where each inaccessible range is mapping_guard_size long, and the last one view_table_reach.
 #pragma once
@@ -39,6 +39,11 @@ public:
         // SAFETY: mapped by create; any bytes are numbers.
         return reinterpret_cast<u64*>(base(n) + base_slots_offset);
     }
+    /// The guesses of the linear view of window `n`.
+    [[nodiscard]] ViewGuesses* view_guesses(unsigned n) const {
+        // SAFETY: mapped by create; any bytes are numbers.
+        return reinterpret_cast<ViewGuesses*>(base(n) + view_guesses_offset);
+    }
     /// The deltas of the linear view of window `n`.
     [[nodiscard]] u64* view_deltas(unsigned n) const {
         // SAFETY: mapped by create; any bytes are numbers.
@@ -46,7 +51,7 @@ public:
     }
     /// Whether an index of the deltas that has none leads to `address`.
     [[nodiscard]] bool behind_deltas(unsigned n, u64 address) const {
-        const u64 end = reinterpret_cast<u64>(view_deltas(n)) + 8 * view_region_count;
+        const u64 end = reinterpret_cast<u64>(view_deltas(n)) + 8 * view_delta_count;
         return address - end < view_table_reach;
     }
     [[nodiscard]] bool contains(Hva address) const {
@@ -56,7 +61,7 @@ public:
 private:
     CpuWindows() = default;
     static constexpr u64 cpu_bytes = (sizeof(Cpu) + page_offset_mask) & ~page_offset_mask;
-    static constexpr u64 sets_bytes = view_deltas_offset - context_offset + 8 * view_region_count;
+    static constexpr u64 sets_bytes = view_deltas_offset - context_offset + 8 * view_delta_count;
     static_assert(sets_bytes % page_size == 0);
     static constexpr u64 stride =
         cpu_bytes + mapping_guard_size + sets_bytes + view_table_reach + mapping_guard_size;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file BlockEmitter: an instruction on host registers, and what becomes of guest R13-R15 in it.
 ///
-/// These live behind GS. An instruction that names one gets it in a scratch register, where it
+/// These live in the frame. An instruction that names one gets it in a scratch register, where it
 /// stays for what follows as long as nothing else is needed there (`m_high`), or reaches it in its
 /// place, as a memory operand. What is written always goes to its place at once, so that the state
 /// there is whole between instructions.
@@ -18,7 +18,7 @@ namespace h = Xbyak::util;
 
 namespace {
 
-/// An operand that lives behind GS.
+/// An operand that lives in the frame.
 struct HighOperand {
     u8 HostRegisters::*field;
     u8 guest;
@@ -93,7 +93,8 @@ unsigned BlockEmitter::worth_of(unsigned scratch, const ScratchGuests& held) con
 }
 
 /// Emits the instruction itself, on host registers.
-void BlockEmitter::operate(const DecodedInstruction& d, HostMemory memory, int displacement) {
+void BlockEmitter::operate(const DecodedInstruction& d, HostMemory memory, int displacement,
+                           u8 base) {
     if (memory == HostMemory::none) m_group_in_r14 = m_group_before;
     if (!d.compact.code64 &&
         (d.z.mnemonic == ZYDIS_MNEMONIC_VZEROALL || d.z.mnemonic == ZYDIS_MNEMONIC_VZEROUPPER)) {
@@ -107,6 +108,7 @@ void BlockEmitter::operate(const DecodedInstruction& d, HostMemory memory, int d
     HighOperand high[4];
     unsigned high_count = 0;
     HostRegisters registers;
+    registers.base = base;
     bool replaced = means_another_thing_here(d);
     u8 high_byte_guest = none;
     u8 HostRegisters::*high_byte_field = nullptr;
@@ -164,8 +166,8 @@ void BlockEmitter::operate(const DecodedInstruction& d, HostMemory memory, int d
                                }) == 1;
             if (!alone || is_wanted_soon(o.guest) || (o.read && scratch_of(o.guest) != none))
                 continue;
-            memory = HostMemory::behind_gs;
-            displacement = static_cast<int>(gpr_slot(o.guest));
+            memory = HostMemory::in_frame;
+            displacement = static_cast<int>(frame_high(o.guest));
             if (o.write)
                 for (unsigned s = 0; s < 2; ++s)
                     if (held[s] == o.guest) held[s] = none;
@@ -185,7 +187,7 @@ void BlockEmitter::operate(const DecodedInstruction& d, HostMemory memory, int d
         m.lea(h::r14, m.ptr[h::r14 + h::r13]);
         memory = HostMemory::address;
     }
-    const unsigned readable = memory == HostMemory::address ? 1 : 2;
+    const unsigned readable = memory == HostMemory::address || memory == HostMemory::based ? 1 : 2;
     for (const HighOperand& o : operands) // what is there already
         for (unsigned s = 0; s < readable; ++s)
             if (o.read && held[s] == o.guest) in[s] = o.guest;
@@ -200,7 +202,7 @@ void BlockEmitter::operate(const DecodedInstruction& d, HostMemory memory, int d
                     slot = s;
             VERIFY(slot < 2);
             in[slot] = o.guest;
-            m.load(scratch_register(slot), gpr_slot(o.guest));
+            m.load_frame(scratch_register(slot), frame_high(o.guest));
         }
         written[slot] = written[slot] || o.write;
         registers.*o.field = static_cast<u8>(13 + slot);
@@ -234,6 +236,7 @@ void BlockEmitter::operate(const DecodedInstruction& d, HostMemory memory, int d
     }
 
     u8 swapped = none;
+    VERIFY(high_byte_guest == none || memory != HostMemory::based);
     if (high_byte_guest != none && needs_rex(d, registers, memory)) {
         // AH..BH cannot be named beside REX: bring the byte to the low half for this instruction.
         m.db(0x86), m.db(0xc4 | high_byte_guest << 3 | high_byte_guest); // XCHG rL, rH
@@ -260,7 +263,7 @@ void BlockEmitter::operate(const DecodedInstruction& d, HostMemory memory, int d
     for (const HighOperand& o : operands) {
         if (!o.write) continue;
         const unsigned slot = registers.*o.field - 13U;
-        m.store(gpr_slot(o.guest), scratch_register(slot));
+        m.store_frame(frame_high(o.guest), scratch_register(slot));
         VERIFY(m_high[1 - slot] != o.guest); // no old value is left
     }
 }

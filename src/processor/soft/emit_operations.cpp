@@ -57,9 +57,17 @@ void BlockEmitter::emit_pass(const DecodedInstruction& d) {
     // What may exchange AH and AL around the operation must not fault in between.
     const bool by_tlb = m_mode.has(Mode::viewed) && names_high_byte(d);
     if (m_memory_access.is_grouped() && !by_tlb) {
-        operate(d, HostMemory::address, load_group(m_memory_access));
+        if (is_by_delta(m_memory_access))
+            operate_by_delta(d);
+        else
+            operate(d, HostMemory::address, load_group(m_memory_access));
         return;
     }
+    if (!by_tlb)
+        if (const auto place = view_place(d.compact)) {
+            operate(d, place->memory, place->displacement, place->base);
+            return;
+        }
     const unsigned size = access_size(d, *memory);
     emit_address(d.compact, true);
     AccessSite& site = begin_access(d.compact, size, reads(*memory) || !writes(*memory),
@@ -151,15 +159,15 @@ void BlockEmitter::emit_push(const DecodedInstruction& d) {
         return;
     }
     if (m_stack_access.is_grouped()) {
-        const int at = load_group(m_stack_access);
+        const Xbyak::RegExp at = grouped_place(m_stack_access, h::r15, -8);
         if (o.type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-            m.mov(m.qword[h::r14 + at], i.immediate); // sign-extended from 32 bits
+            m.mov(m.qword[at], i.immediate); // sign-extended from 32 bits
         } else if (const unsigned guest = gpr_number(o.reg.value);
                    host_number(guest) == in_memory) {
-            m.load(h::r13, gpr_slot(guest));
-            m.mov(m.ptr[h::r14 + at], h::r13);
+            m.load_frame(h::r13, frame_high(guest));
+            m.mov(m.ptr[at], h::r13);
         } else {
-            m.mov(m.ptr[h::r14 + at], host_reg(guest));
+            m.mov(m.ptr[at], host_reg(guest));
         }
         stack_lea(h::r15, -8);
         return;
@@ -190,7 +198,7 @@ void BlockEmitter::emit_push(const DecodedInstruction& d) {
         if (from_memory)
             m.load(h::r13, GNOMON_CPU(scratch0));
         else
-            m.load(h::r13, gpr_slot(gpr_number(o.reg.value)));
+            m.load_frame(h::r13, frame_high(gpr_number(o.reg.value)));
         m.mov(m.ptr[h::r14], sized(h::r13));
     } else {
         m.mov(m.ptr[h::r14 + h::r13], sized(host_reg(gpr_number(o.reg.value))));
@@ -214,14 +222,14 @@ void BlockEmitter::emit_pop(const DecodedInstruction& d) {
                            : Xbyak::Reg(r.cvt16());
     };
     if (m_stack_access.is_grouped()) {
-        const int at = load_group(m_stack_access);
+        const Xbyak::RegExp at = grouped_place(m_stack_access, h::r15, 0);
         const unsigned guest = gpr_number(o.reg.value);
         if (host_number(guest) == in_memory) {
-            m.mov(h::r13, m.ptr[h::r14 + at]);
-            m.store(gpr_slot(guest), h::r13);
+            m.mov(h::r13, m.ptr[at]);
+            m.store_frame(frame_high(guest), h::r13);
             m_high[0] = static_cast<u8>(guest);
         } else {
-            m.mov(host_reg(guest), m.ptr[h::r14 + at]);
+            m.mov(host_reg(guest), m.ptr[at]);
         }
         if (guest != rsp) stack_lea(h::r15, 8); // behind what may fault
         return;
@@ -252,8 +260,7 @@ void BlockEmitter::emit_leave(const DecodedInstruction& d) {
     const Instruction& i = d.compact;
     const unsigned size = i.operand_size;
     if (m_stack_access.is_grouped()) {
-        const int at = load_group(m_stack_access);
-        m.mov(h::r13, m.ptr[h::r14 + at]);
+        m.mov(h::r13, m.ptr[grouped_place(m_stack_access, h::rbp, 0)]);
         stack_lea(h::r15, 8, h::rbp); // behind what may fault
         m.mov(h::rbp, h::r13);
         return;

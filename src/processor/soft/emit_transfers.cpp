@@ -130,10 +130,14 @@ void BlockEmitter::branch_target_to_r13(const DecodedInstruction& d) {
     const ZydisDecodedOperand& o = d.operands[0];
     const unsigned size = o.size / 8U;
     if (o.type == ZYDIS_OPERAND_TYPE_MEMORY && m_memory_access.is_grouped()) {
-        const int at = load_group(m_memory_access);
-        m.mov(h::r13, m.ptr[h::r14 + at]);
+        m.mov(h::r13, m.ptr[grouped_operand(i)]);
         return;
     }
+    if (o.type == ZYDIS_OPERAND_TYPE_MEMORY && size == 8)
+        if (const auto place = view_place(i)) {
+            m.mov(h::r13, m.ptr[expression(*place)]);
+            return;
+        }
     if (o.type == ZYDIS_OPERAND_TYPE_MEMORY) {
         emit_address(i, true);
         AccessSite& site = begin_access(i, size, true, false, i.segment);
@@ -188,14 +192,14 @@ void BlockEmitter::emit_call(const DecodedInstruction& d) {
         m_group_before = m_group_in_r14;
     }
     if (m_stack_access.is_grouped()) {
-        const int at = load_group(m_stack_access);
+        const Xbyak::RegExp at = grouped_place(m_stack_access, h::r15, -8);
         if (branch != nullptr) {
-            m.mov(h::r13, m.ptr[h::r14 + at]);
+            m.mov(h::r13, m.ptr[at]);
             m.store(GNOMON_CPU(overwritten), h::r13);
         }
         load_page_base(h::r13);
         m.lea(h::r13, m.ptr[h::r13 + static_cast<int>(next)]);
-        m.mov(m.ptr[h::r14 + at], h::r13);
+        m.mov(m.ptr[at], h::r13);
         stack_lea(h::r15, -8);
         // Only a chance to look at what is pending is left out: loops have others.
         call_tail(d, target, branch, false);
@@ -277,8 +281,7 @@ void BlockEmitter::emit_return(const DecodedInstruction& d) {
     }
     const int popped = static_cast<int>(i.immediate & 0xffff);
     if (m_stack_access.is_grouped()) {
-        const int at = load_group(m_stack_access);
-        m.mov(h::r13, m.ptr[h::r14 + at]);
+        m.mov(h::r13, m.ptr[grouped_place(m_stack_access, h::r15, 0)]);
         stack_lea(h::r15, static_cast<int>(size) + popped);
     } else {
         stack_lea(h::r13, 0);

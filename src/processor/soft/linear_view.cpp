@@ -5,12 +5,16 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <sys/mman.h>
 #include <utility>
 
 namespace gnomon::processor::soft {
 
 namespace {
+
+/// The upper half of no user's address.
+constexpr u32 no_piece = ~u32{0};
 
 bool hide(Hva at, u64 size) {
     return ::mmap(at, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
@@ -21,7 +25,8 @@ bool hide(Hva at, u64 size) {
 
 Result<std::unique_ptr<ViewSpace>> ViewSpace::create() {
     std::unique_ptr<ViewSpace> space(new ViewSpace);
-    auto mapping = GuardedMapping::create(view_region_size, {.protection = PROT_NONE});
+    auto mapping =
+        GuardedMapping::create(view_region_size + 2 * view_margin, {.protection = PROT_NONE});
     if (!mapping)
         return fail("cannot reserve address space for the guest's memory: {}",
                     std::strerror(mapping.error()));
@@ -29,8 +34,10 @@ Result<std::unique_ptr<ViewSpace>> ViewSpace::create() {
     return space;
 }
 
-LinearView::LinearView(ViewSpace& space, u64* table) : m_space(&space), m_table(table) {
-    for (unsigned n = 0; n < view_region_count; ++n)
+LinearView::LinearView(ViewSpace& space, u64* table, ViewGuesses* guesses)
+    : m_space(&space), m_table(table), m_guesses(guesses) {
+    guess_nothing();
+    for (unsigned n = 0; n < view_delta_count; ++n)
         m_table[n] = space.void_delta(n);
 }
 
@@ -45,11 +52,54 @@ LinearView::Region* LinearView::obtain(Gva gva) {
     if (Region* const region = region_of(gva)) return region;
     if (m_space->regions == ViewSpace::region_limit) return nullptr;
     const auto number = static_cast<unsigned>(gva.value() >> view_region_shift);
-    auto memory = GuardedMapping::create(view_region_size, {.protection = PROT_NONE});
+    auto memory =
+        GuardedMapping::create(view_region_size + 2 * view_margin, {.protection = PROT_NONE});
     if (!memory) return nullptr;
     ++m_space->regions;
-    m_table[number] = reinterpret_cast<u64>(memory->base()) - (u64{number} << view_region_shift);
-    return &m_regions.emplace_back(Region{number, std::move(*memory)});
+    Region& region = m_regions.emplace_back(Region{number, std::move(*memory)});
+    m_table[number] = region.delta();
+    m_moved = true;
+    return &region;
+}
+
+/// Gives the piece of `gva` a guess, if there is one left. Code is shared by address spaces: so
+/// that one guess serves a place in all of them, what lies at similar addresses gets the same.
+void LinearView::guess(Gva gva, const Region& region) {
+    constexpr unsigned stack = view_region_count - 1;
+    constexpr unsigned mappings = view_region_count / 8 * 7; // and what lies above
+    const auto piece = static_cast<u32>(gva.value() >> view_piece_shift);
+    const unsigned wanted = region.number == stack ? 0 : region.number >= mappings ? 1 : 2;
+    ViewGuesses& guesses = *m_guesses;
+    if (std::find(guesses.piece, std::end(guesses.piece), piece) != std::end(guesses.piece)) return;
+    for (const unsigned n : {wanted, view_guess_count - 1})
+        if (guesses.piece[n] == no_piece) {
+            guesses.piece[n] = piece;
+            guesses.delta[n] = region.delta();
+            return;
+        }
+}
+
+/// An address that is of no user's may have the upper half that stands for nothing: it leads into
+/// the void.
+void LinearView::guess_nothing() {
+    for (unsigned n = 0; n < view_guess_count; ++n) {
+        m_guesses->piece[n] = no_piece;
+        m_guesses->delta[n] = m_space->void_address() - (u64{no_piece} << view_piece_shift);
+    }
+}
+
+bool LinearView::guesses_hold() const {
+    for (unsigned n = 0; n < view_guess_count; ++n) {
+        const u64 host = (u64{m_guesses->piece[n]} << view_piece_shift) + m_guesses->delta[n];
+        const bool shown =
+            std::any_of(m_regions.begin(), m_regions.end(), [this, n](const Region& region) {
+                return m_guesses->piece[n] >> (view_region_shift - view_piece_shift) ==
+                           region.number &&
+                       m_guesses->delta[n] == region.delta();
+            });
+        if (!shown && host != m_space->void_address()) return false;
+    }
+    return true;
 }
 
 bool LinearView::map(Gva gva, unsigned count, Hva host, int ram, u64 offset, bool writable) {
@@ -59,6 +109,7 @@ bool LinearView::map(Gva gva, unsigned count, Hva host, int ram, u64 offset, boo
     Region* const region = obtain(gva);
     if (region == nullptr) return false;
     const int rights = PROT_READ | (writable ? PROT_WRITE : 0);
+    guess(gva, *region);
     // The pages are the guest's RAM; its owner keeps them as long as the processor may be entered.
     if (::mmap(place(*region, gva), count * page_size, rights,
                MAP_SHARED | MAP_FIXED | MAP_POPULATE, ram,
@@ -143,7 +194,7 @@ void LinearView::forget_all() {
 
 void LinearView::show_nothing() {
     for (Region& region : m_regions) {
-        VERIFY(hide(region.memory.base(), view_region_size)); // makes mappings fewer
+        VERIFY(hide(region.base(), view_region_size)); // makes mappings fewer
         m_space->pages -= region.pages;
         region.pages = 0;
     }
@@ -153,6 +204,8 @@ void LinearView::show_nothing() {
 
 void LinearView::turn_off() {
     m_on = false;
+    m_moved = true;
+    guess_nothing();
     for (const Region& region : m_regions) {
         m_table[region.number] = m_space->void_delta(region.number);
         m_space->pages -= region.pages;
@@ -165,7 +218,7 @@ void LinearView::turn_off() {
 
 std::optional<Gva> LinearView::address_of(u64 host) const {
     for (const Region& region : m_regions) {
-        const u64 offset = host - reinterpret_cast<u64>(region.memory.base());
+        const u64 offset = host - reinterpret_cast<u64>(region.base());
         if (offset < view_region_size)
             return Gva((u64{region.number} << view_region_shift) + offset);
     }

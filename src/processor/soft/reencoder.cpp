@@ -122,7 +122,10 @@ Fields host_fields(const DecodedInstruction& d, HostRegisters r, HostMemory memo
         f.index = 13;
     } else if (memory == HostMemory::address) {
         f.rm = 14;
-    } else if (memory == HostMemory::behind_gs) {
+    } else if (memory == HostMemory::based) {
+        f.rm = 14;
+        f.index = r.base;
+    } else if (memory == HostMemory::in_frame) {
         f.rm = 4; // a SIB byte follows
     } else if (r.rm != none) {
         f.rm = r.rm;
@@ -145,8 +148,19 @@ void emit_modrm(Assembler& a, const Fields& f, HostMemory memory, int displaceme
         }
         break;
     case HostMemory::page_and_offset: a.db(0x04U | reg), a.db(5U << 3 | 6U); break; // [R14 + R13]
-    case HostMemory::behind_gs: // neither base nor index
-        a.db(0x04U | reg), a.db(0x25), a.dd(static_cast<u32>(displacement));
+    case HostMemory::based: { // [R14 + index + displacement]
+        const u8 sib = static_cast<u8>((f.index & 7) << 3 | 6);
+        if (displacement == 0) {
+            a.db(0x04U | reg), a.db(sib);
+        } else if (displacement == static_cast<i8>(displacement)) {
+            a.db(0x44U | reg), a.db(sib), a.db(static_cast<u8>(displacement));
+        } else {
+            a.db(0x84U | reg), a.db(sib), a.dd(static_cast<u32>(displacement));
+        }
+        break;
+    }
+    case HostMemory::in_frame: // 8 bits are enough
+        a.db(0x44U | reg), a.db(0x24), a.db(static_cast<u8>(displacement));
         break;
     }
 }
@@ -176,7 +190,6 @@ bool needs_rex(const DecodedInstruction& d, HostRegisters registers, HostMemory 
 void reencode(Assembler& a, const DecodedInstruction& d, HostRegisters registers, HostMemory memory,
               int displacement) {
     const Fields f = host_fields(d, registers, memory);
-    if (memory == HostMemory::behind_gs) a.db(0x65);
     if (d.z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) {
         const u8 last = static_cast<u8>((~f.vvvv & 15) << 3 | (f.l ? 4 : 0) | f.pp);
         if (f.map == 1 && !f.w && ((f.rm | f.index) & 8) == 0) {

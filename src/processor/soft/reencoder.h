@@ -17,7 +17,8 @@ enum class HostMemory : u8 {
     none,            ///< the instruction has none
     page_and_offset, ///< [R14 + R13]
     address,         ///< [R14 + a displacement]
-    behind_gs,       ///< GS:[the displacement], in place of the register that ModRM.rm names
+    based,           ///< [R14 + HostRegisters::base + the displacement]
+    in_frame,        ///< [RSP + the displacement], in place of the register that ModRM.rm names
 };
 
 /// Host register numbers for the general-purpose operands, by encoding field. no_register: as in
@@ -26,6 +27,7 @@ struct HostRegisters {
     u8 reg = Instruction::no_register; ///< ModRM.reg
     u8 rm = Instruction::no_register;  ///< ModRM.rm, or the register in the opcode
     u8 vvvv = Instruction::no_register;
+    u8 base = Instruction::no_register; ///< with HostMemory::based; not RSP
 };
 
 /// Whether the guest's bytes as they are might mean another thing in the host's 64-bit code.

@@ -160,6 +160,7 @@ gnomon::Statistics SoftProcessor::report() const {
                          {"context_misses", s.context_misses},
                          {"context_losses", s.context_losses},
                          {"view_misses", s.view_misses},
+                         {"view_guesses", s.view_guesses},
                          {"view_maps", s.view_maps},
                          {"views_given", s.views_given},
                          {"views_taken", s.views_taken},

@@ -59,6 +59,16 @@ struct GroupSite {
     u32 singly = 0; ///< executable address of the translation without groups, once there is one
 };
 
+/// A place that counts on one piece of the linear view (linear_view.h).
+struct GuessSite {
+    u32 cont = 0; ///< host address at which R13 = address and R14 = its region's delta are expected
+    /// Executable addresses behind what names the guess: the displacements (8 bits) of the comparison
+    /// and of the load. And behind the rel32 of the jump that is taken if it was wrong.
+    u32 piece = 0, delta = 0, jump = 0;
+    u32 general = 0; ///< executable address of the way that counts on nothing
+    u8 changes = 0;  ///< how often it has been led elsewhere
+};
+
 /// A taken near branch whose target may be one that the processor refuses: what C++ must undo then.
 struct BranchSite {
     u16 page_offset = 0; ///< of the instruction

@@ -71,7 +71,7 @@ Result<std::unique_ptr<SoftProcessor>> SoftProcessor::create(const SoftProcessor
     p->m_cpu->code_cache = p->m_cache.get();
     p->m_thunks = make_thunks(*p->m_cache,
                               {on_slow_access, on_commit, on_helper, on_branch, on_far_link,
-                               on_straddle, on_group, on_extended_helper},
+                               on_straddle, on_group, on_guess, on_extended_helper},
                               {.avx = p->m_features.has(Feature::avx),
                                .bmi2 = p->m_features.has(Feature::bmi2),
                                .keep_vectors = calls_keep_vectors()});

@@ -122,6 +122,7 @@ struct Counters {
     u64 context_misses = 0;    ///< of these: the root had no context
     u64 context_losses = 0;    ///< of these: its context had to be emptied
     u64 view_misses = 0;       ///< accesses that met nothing in a linear view, or no right
+    u64 view_guesses = 0;      ///< places that counted on the wrong region of a linear view
     u64 view_maps = 0;         ///< runs of pages that one was given
     u64 views_given = 0, views_taken = 0; ///< address spaces found busy enough, or too restless
     u64 context_flushes = 0;              ///< contexts that were emptied

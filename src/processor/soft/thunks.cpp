@@ -37,6 +37,7 @@ public:
         t.extended_helper = make_call(targets.extended_helper, false);
         t.straddle = make_call(targets.straddle, m_keep_vectors);
         t.group = make_call(targets.group, m_keep_vectors);
+        t.guess = make_call(targets.guess, m_keep_vectors);
         t.chain_branch = make_call(targets.branch, m_keep_vectors);
 
         t.enter = m.here();
@@ -99,6 +100,7 @@ private:
         masks.offset = put(page_offset_mask);
         masks.sign = put(u64{1} << 63);
         masks.jump = put(jump_cache_size - 1);
+        masks.region = put(u64{view_delta_count - 1} << view_region_shift);
         m.align(line, false);
     }
 
@@ -106,13 +108,27 @@ private:
         for (const auto* r :
              {&host::rbp, &host::rbx, &host::r12, &host::r13, &host::r14, &host::r15})
             m.push(*r);
-        m.sub(host::rsp, 8);
-        m.push(0); // a word that the block drops; then RSP is aligned to 16
+        m.sub(host::rsp, frame_size);
         m.store(GNOMON_CPU(next_host), host::rdi);
+        make_frame();
+        m.push(0); // a word that the block drops
         restore_vectors();
-        restore_registers();
+        restore_registers(word);
         m.load(host::r13, GNOMON_CPU(cb.state.rip));
         m.jump_through(GNOMON_CPU(next_host));
+    }
+
+    /// What stays as it is as long as translated code runs: guesses change in C++ that it does not
+    /// call.
+    void make_frame() {
+        const auto copy = [this](u32 to, std::size_t from, std::size_t bytes) {
+            for (std::size_t n = 0; n < bytes; n += 8) {
+                m.load(host::rax, static_cast<u32>(view_guesses_offset + from + n));
+                m.store_frame(static_cast<u32>(to + n), host::rax);
+            }
+        };
+        copy(GNOMON_FRAME(guess_piece), offsetof(ViewGuesses, piece), sizeof(ViewGuesses::piece));
+        copy(GNOMON_FRAME(guess_delta), offsetof(ViewGuesses, delta), sizeof(ViewGuesses::delta));
     }
 
     void make_outside() {
@@ -128,7 +144,7 @@ private:
 
     /// Guest registers are saved; EAX = Leave value.
     void make_leave_saved() {
-        m.add(host::rsp, 8);
+        m.add(host::rsp, frame_size);
         for (const auto* r :
              {&host::r15, &host::r14, &host::r13, &host::r12, &host::rbx, &host::rbp})
             m.pop(*r);
@@ -173,6 +189,14 @@ private:
         m.mov(host::edx, m.dword[host::rdx + host::r14 * 4]);
         m.lea(host::r14, m.ptr[host::r13 + host::r14 + 1]); // the page
         m.db(0x65), m.mov(m.qword[host::rdx], host::r14);
+        if (set == TlbSet::user) { // as TlbSetState::fill_fetch
+            m.push(host::rcx);
+            extract(host::rcx, host::r14, masks.region);
+            m.load_indexed(host::rcx, static_cast<u32>(view_deltas_offset), host::rcx);
+            m.lea(host::rcx, m.ptr[host::rcx + host::r14]);
+            m.db(0x65), m.mov(m.qword[host::rdx + std::size_t{data_slot_distance}], host::rcx);
+            m.pop(host::rcx);
+        }
         m.mov(host::r14, host::rcx);
         m.pop(host::rdx);
         m.pop(host::rcx);
@@ -202,12 +226,21 @@ private:
         for (unsigned i = 0; i < std::size(pinned); ++i)
             if (pinned[i] != nullptr) m.store(gpr_slot(i), *pinned[i]);
         m.store(gpr_slot(rsp_index), host::r15);
+        for (unsigned guest = 13; guest < 16; ++guest) {
+            m.load_frame(host::rax, frame_high(guest));
+            m.store(gpr_slot(guest), host::rax);
+        }
         m.pushfq();
         m.db(0x65), m.pop(m.qword[Xbyak::RegExp(std::size_t{GNOMON_CPU(host_flags)})]);
     }
 
     /// The flags by SAHF and an addition that overflows or not: POPF takes much longer.
-    void restore_registers() {
+    /// @param depth of the frame on the stack
+    void restore_registers(u32 depth = 0) {
+        for (unsigned guest = 13; guest < 16; ++guest) {
+            m.load(host::rax, gpr_slot(guest));
+            m.store_frame(depth + frame_high(guest), host::rax);
+        }
         m.db(0x65), m.movzx(host::eax, m.word[Xbyak::RegExp(std::size_t{GNOMON_CPU(host_flags)})]);
         m.xchg(host::al, host::ah);
         m.and_(host::al, 8); // OF
@@ -246,6 +279,9 @@ private:
     }
 
     static constexpr unsigned rsp_index = 4;
+    static constexpr u32 word = 8;
+    /// With what makes RSP, after the return address and six registers, a multiple of 16.
+    static constexpr u32 frame_size = sizeof(Frame) + 8;
     Assembler m;
     bool m_avx, m_bmi2, m_keep_vectors;
     u32 m_leave_live = 0, m_leave_saved = 0;

@@ -26,17 +26,19 @@ TlbContexts::TlbContexts(CpuWindows windows, std::unique_ptr<ViewSpace> space)
         Tlb* const sets = m_windows.sets(n);
         const Hva window = m_windows.base(n);
         std::fill_n(m_windows.base_slots(n), code_page_limit, no_base);
-        m_contexts.push_back({no_root,
-                              0,
-                              0,
-                              0,
-                              {TlbSetState(sets[0], window), TlbSetState(sets[1], window),
-                               TlbSetState(sets[2], window)},
-                              LinearView(*m_view_space, m_windows.view_deltas(n))});
+        m_contexts.push_back(
+            {no_root,
+             0,
+             0,
+             0,
+             {TlbSetState(sets[0], window), TlbSetState(sets[1], window),
+              TlbSetState(sets[2], window)},
+             LinearView(*m_view_space, m_windows.view_deltas(n), m_windows.view_guesses(n))});
     }
     m_current = m_contexts.data();
     empty(*m_current);
     cpu().tlb_contexts = this;
+    cpu().view_void = m_view_space->void_address();
     cpu().context = m_windows.sets(0);
 }
 
@@ -204,6 +206,11 @@ const TlbSetState& TlbContexts::set(unsigned n, TlbSet set) {
 u64 TlbContexts::base_of(unsigned n, const PageCode& page) const {
     // SAFETY: PageCode::base_slot names 8 bytes of the window.
     return *reinterpret_cast<const u64*>(m_windows.base(n) + page.base_slot);
+}
+
+u64 TlbContexts::data_base_of(unsigned n, const PageCode& page) const {
+    // SAFETY: as above.
+    return *reinterpret_cast<const u64*>(m_windows.base(n) + page.base_slot + data_slot_distance);
 }
 
 void borrow_fetches(Cpu& cpu, TlbSet set, Gva gva) { cpu.tlb_contexts->borrow_fetches(set, gva); }

@@ -50,6 +50,12 @@ public:
     void turn_view_on() {
         m_current->view.turn_on();
         cpu().view_on = true;
+        view_moved();
+    }
+    /// To be called when pages have been shown: translated code must not count on where its data
+    /// were.
+    void view_moved() {
+        if (m_current->view.take_moved()) state(TlbSet::user).forget_fetches();
     }
     void turn_view_off() {
         m_current->view.turn_off();
@@ -112,8 +118,10 @@ public:
     /// A set of context `n`, which is brought up to date first.
     [[nodiscard]] const TlbSetState& set(unsigned n, TlbSet set);
     [[nodiscard]] const TlbSetState& monitor_set() const { return m_monitor; }
-    /// What the base slot of `page` holds in context `n`.
+    /// What the base slot of `page` holds in context `n`, and what the data slot of a page that is
+    /// not monitor mode's.
     [[nodiscard]] u64 base_of(unsigned n, const PageCode& page) const;
+    [[nodiscard]] u64 data_base_of(unsigned n, const PageCode& page) const;
 
 private:
     static constexpr u64 no_root = ~u64{0}; ///< no byte offset in an arena

@@ -48,6 +48,9 @@ void TlbSetState::fill_fetch(Gva gva, const u32* entries) {
     m_tlb->fetch_code[i] = fetch_code(gva, entries);
     m_base_slots[i] = entries[-1];
     base_at(m_base_slots[i]) = gva.page().value();
+    if (m_base_slots[i] >= base_slots_offset)
+        base_at(static_cast<u32>(m_base_slots[i] + data_slot_distance)) =
+            gva.page().value() + view_delta(gva);
 }
 
 void TlbSetState::borrow_fetches(const TlbSetState& other, Gva gva) {

@@ -70,6 +70,10 @@ private:
         // SAFETY: PageCode::base_slot names 8 bytes of the window.
         return *reinterpret_cast<u64*>(m_window + place);
     }
+    [[nodiscard]] u64 view_delta(Gva gva) const {
+        // SAFETY: a window shows view_delta_count of them there.
+        return reinterpret_cast<const u64*>(m_window + view_deltas_offset)[view_region(gva)];
+    }
     void forget_fetch(unsigned i);
 
     Tlb* m_tlb;

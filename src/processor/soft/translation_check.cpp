@@ -43,6 +43,8 @@ public:
                 return fmt::format("root {:#x}: the linear view lets {} {}", root,
                                    readable ? "write" : "read", Gva(address));
         }
+        if (!view.guesses_hold())
+            return fmt::format("root {:#x}: a guess is of no region of the linear view", root);
         return {};
     }
 
@@ -62,6 +64,11 @@ public:
                 wrong =
                     fmt::format("context {}, set {}: code of {} runs at {} without a fetch entry",
                                 n, static_cast<unsigned>(set), page.frame, Gva(base));
+            if (set == TlbSet::user &&
+                contexts.data_base_of(n, page) != base + contexts.view(n).delta(Gva(base)))
+                wrong = fmt::format(
+                    "context {}: code at {} looks for data in another place than the view's", n,
+                    Gva(base));
         });
         return wrong;
     }

@@ -115,6 +115,7 @@ bool ViewKeeper::show_runs(Gva first, std::span<const Found> found, unsigned wan
         }
         n += count;
     }
+    m_contexts.view_moved();
     return shown;
 }
 
@@ -140,6 +141,7 @@ void ViewKeeper::for_each_level_1_table(F f) const {
 bool ViewKeeper::open_regions() {
     bool opened = false;
     for_each_level_1_table([&](Gva gva, u64) { opened = m_contexts.view().open(gva) || opened; });
+    m_contexts.view_moved();
     return opened;
 }
 
