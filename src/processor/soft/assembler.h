@@ -144,7 +144,6 @@ struct LookUpMasks {
     u32 page = 0;   ///< not zero iff not within one page
     u32 offset = 0; ///< offset in the page
     u32 sign = 0;   ///< 1 for negative numbers, else 0
-    u32 jump = 0;   ///< RIP -> index of the jump cache
     u32 region = 0; ///< address -> number of its region (linear_view.h)
 };
 

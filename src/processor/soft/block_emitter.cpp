@@ -11,14 +11,22 @@ namespace gnomon::processor::soft {
 
 namespace h = Xbyak::util;
 
-void BlockEmitter::begin_block(u16 offset, bool flags_live) {
-    m_block_offset = offset;
+/// Where the block is entered from other pages, and by CALL.
+void BlockEmitter::emit_far_entry() {
     m_entry = m.here();
-    m.lea(h::r13, m.ptr[h::r13 - static_cast<int>(offset)]);
-    if (has_base_slot()) m_base_jump = jump_unless_base(m_page, flags_live);
+    m.lea(h::r13, m.ptr[h::r13 - static_cast<int>(m_block_offset)]);
+    if (has_base_slot()) m_base_jump = jump_unless_base(m_page, m_flags_live_first);
     m.store(GNOMON_CPU(page_base), h::r13);
     m_called_entry = m.here();
     drop_stack_word();
+}
+
+void BlockEmitter::begin_block(u16 offset, bool flags_live, bool far_entry_cold) {
+    m_block_offset = offset;
+    m_flags_live_first = flags_live;
+    m_far_entry_cold = far_entry_cold;
+    m_begin = m.here();
+    if (!far_entry_cold) emit_far_entry();
     m_polled_entry = m.here();
     m_poll_flags_kept = flags_live;
     if (flags_live) {
@@ -523,6 +531,10 @@ Block BlockEmitter::finish(u16 guest_length, bool straddles) {
     block.end = m.here();
     m.switch_to(CodePart::cold);
     block.cold_begin = m.here();
+    if (m_far_entry_cold) {
+        emit_far_entry();
+        m.jump_to(m_polled_entry);
+    }
     // Links first: they may add indirect jumps for targets in other pages.
     for (std::size_t n = 0; n < m_links.size(); ++n) {
         const PendingLink link = m_links[n];
@@ -602,6 +614,7 @@ Block BlockEmitter::finish(u16 guest_length, bool straddles) {
     }
     finish_guesses();
     block.page = &m_page;
+    block.begin = m_begin;
     block.entry = m_entry;
     block.called_entry = m_called_entry;
     block.polled_entry = m_polled_entry;

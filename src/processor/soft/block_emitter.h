@@ -19,8 +19,8 @@ public:
         : m(cache), m_cache(cache), m_thunks(thunks), m_page(page), m_mode(page.mode),
           m_bmi2(features.has(Feature::bmi2)), m_quick_loop(features.has(Feature::quick_loop)) {}
 
-    /// The entries.
-    void begin_block(u16 offset, bool flags_live);
+    /// The entries. `far_entry_cold`: that from other pages is to lie in the cold part.
+    void begin_block(u16 offset, bool flags_live, bool far_entry_cold);
     /// The check that the page behind this one is `second`, before the plain entry of a block whose
     /// instruction goes on there.
     void emit_straddle_check(const PageCode& second);
@@ -180,6 +180,7 @@ private:
     void leave_with_offset(i64 offset);
     void leave_for(const BranchSite* site); ///< R13 = target RIP
     void finish_far_links();
+    void emit_far_entry();
     /// Whether guest CALL and RET use the host's, so that it predicts returns.
     [[nodiscard]] bool predicts_returns() const {
         return m_mode.has(Mode::code64) && !m_mode.has(Mode::single) && m_bmi2;
@@ -234,7 +235,9 @@ private:
     u8 m_wanted_soon = 0;        ///< as in begin_instruction
     std::optional<u16> m_new_return_offset;
     u16 m_block_offset = 0;
-    u32 m_entry = 0, m_called_entry = 0, m_polled_entry = 0, m_plain_entry = 0;
+    bool m_flags_live_first = true; ///< before the first instruction
+    bool m_far_entry_cold = false;
+    u32 m_begin = 0, m_entry = 0, m_called_entry = 0, m_polled_entry = 0, m_plain_entry = 0;
     u32 m_base_jump = 0; ///< from the check of the page's base
     const StraddleSite* m_straddle_site = nullptr;
     u32 m_straddle_jump = 0;

@@ -178,7 +178,7 @@ void CodeCache::route_by_pad(PageCode& page, u16 offset, CallTail& tail, u32 ent
 
 const Block* CodeCache::containing(u32 address) const {
     const bool cold = address - m_executable >= area(CodePart::cold).begin;
-    const u32 Block::*const begin = cold ? &Block::cold_begin : &Block::entry;
+    const u32 Block::*const begin = cold ? &Block::cold_begin : &Block::begin;
     const u32 Block::*const end = cold ? &Block::cold_end : &Block::end;
     auto it = std::upper_bound(m_block_list.begin(), m_block_list.end(), address,
                                [begin](u32 a, const Block& b) { return a < b.*begin; });
@@ -189,7 +189,7 @@ const Block* CodeCache::containing(u32 address) const {
 
 std::optional<u16> CodeCache::guest_offset(u32 address) const {
     if (const Block* block = containing(address)) {
-        if (address - block->entry >= block->end - block->entry) return std::nullopt; // cold
+        if (address - block->begin >= block->end - block->begin) return std::nullopt; // cold
         const auto first = m_marks.begin() + block->first_mark, last = first + block->mark_count;
         auto it =
             std::upper_bound(first, last, address, [](u32 a, const Mark& m) { return a < m.host; });

@@ -78,7 +78,9 @@ struct LinkSite {
 /// One translation.
 struct Block {
     PageCode* page = nullptr;
-    // Executable addresses, each leading into the next; all but the last two are hot.
+    u32 begin = 0; ///< of its hot code, which goes on to `end`
+    // Executable addresses, each leading into the next. The last is cold, and the first two are
+    // where it is not likely that the block is entered by them.
     u32 entry = 0;        ///< from anywhere: R13 = RIP, and one word on the host's stack to drop
     u32 called_entry = 0; ///< from its page, by a host CALL
     u32 polled_entry = 0; ///< from its page

@@ -70,7 +70,7 @@ inline constexpr unsigned code_page_limit = 8192, monitor_code_page_limit = 64;
 inline constexpr u64 no_base = 1;
 
 /// Entries of a jump cache; a power of two, of at least a page.
-inline constexpr unsigned jump_cache_size = 1 << 14;
+inline constexpr unsigned jump_cache_size = 1 << 16; // MOVZX finds the place
 
 /// No instruction's address.
 inline constexpr u64 no_rip = u64{1} << 63;

@@ -25,6 +25,11 @@ inline u32 tlb_offset(TlbSet set, std::size_t member) {
 inline u32 jump_cache_offset(TlbSet set) {
     return GNOMON_CPU(jump_cache) + static_cast<u32>(set) * jump_cache_size * 4;
 }
+/// R14 = the place of R13 = RIP in a jump cache. Keeps the flags.
+inline void jump_cache_place(Assembler& m) {
+    static_assert(jump_cache_size == 1 << 16);
+    m.movzx(Xbyak::util::r14d, Xbyak::util::r13w);
+}
 inline u32 segment_base_slot(unsigned segment) {
     return GNOMON_CPU(cb.state.segment) + segment * static_cast<u32>(sizeof(Segment)) +
            static_cast<u32>(offsetof(Segment, base));

@@ -94,7 +94,7 @@ void BlockEmitter::indirect_jump(const BranchSite* site, TlbSet set, HostJump ki
         leave_for(site);
         return;
     }
-    extract(h::r14, h::r13, &LookUpMasks::jump);
+    jump_cache_place(m);
     m.db(0x65), m.mov(h::r14d, m.dword[h::r14 * 4 + std::size_t{jump_cache_offset(set)}]);
     // With a word on the host's stack that the block drops, and that names the site.
     if (kind == HostJump::call) {

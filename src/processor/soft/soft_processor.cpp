@@ -225,7 +225,9 @@ SoftProcessor::Target SoftProcessor::translate_target(Gpa frame, Hva host, PageC
         return {entry, page};
     };
     for (bool retried = false;; retried = true) {
-        const Translation t = m_translator->translate(cpu, *page, offset, bytes);
+        const Translation t = m_translator->translate(cpu, *page, offset, bytes,
+                                                      m_jumped_to ? Translator::Role::jumped_to
+                                                                  : Translator::Role::common);
         switch (t.kind) {
         case Translation::Kind::done: return found_at(t.entry);
         case Translation::Kind::cache_full:
@@ -517,6 +519,7 @@ Exit SoftProcessor::enter() {
         }
         if (m_views->prepare()) cpu.single_step_once = true;
         const u64 flushes = cpu.statistics.cache_flushes;
+        m_jumped_to = link_site != nullptr && !static_cast<const LinkSite*>(link_site)->call;
         const Target target = find_target();
         if (cpu.statistics.cache_flushes != flushes) link_site = nullptr; // its storage is gone
         if (target.entry == 0) {

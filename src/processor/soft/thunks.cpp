@@ -99,7 +99,6 @@ private:
         masks.page = put(~page_offset_mask);
         masks.offset = put(page_offset_mask);
         masks.sign = put(u64{1} << 63);
-        masks.jump = put(jump_cache_size - 1);
         masks.region = put(u64{view_delta_count - 1} << view_region_shift);
         m.align(line, false);
     }
@@ -181,7 +180,7 @@ private:
         m.bind_short(hit);
         m.lea(host::rdx, m.ptr[host::rdx + host::r13 * 4]); // into the entry table
         m.mov(host::ecx, m.dword[host::rdx]);
-        extract(host::r14, host::r13, masks.jump);
+        jump_cache_place(m);
         m.db(0x65), m.mov(m.dword[host::r14 * 4 + std::size_t{jump_cache_offset(set)}], host::ecx);
         // What comes before the table's first entry, since ~x = -x - 1.
         extract(host::r14, host::r13, masks.offset);

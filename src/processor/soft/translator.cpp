@@ -80,7 +80,7 @@ u16 flags_killed(const DecodedInstruction& d) {
 } // namespace
 
 Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const CodeBytes& bytes,
-                                  Access access) {
+                                  Role role) {
     if (m_cache.room(CodePart::hot) < block_room ||
         m_cache.room(CodePart::cold) < block_cold_room || m_cache.site_room() < block_site_room)
         return {Translation::Kind::cache_full, 0};
@@ -128,7 +128,7 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
     };
     // A check for a hook may change anything; elsewhere segments and address sizes would matter.
     AccessPlan plan;
-    if (access == Access::in_groups && count > 1 && page.mode.has(Mode::code64) &&
+    if (role != Role::singly && count > 1 && page.mode.has(Mode::code64) &&
         std::none_of(m_decoded.get(), m_decoded.get() + count, hooked))
         plan = plan_accesses({m_decoded.get(), count}, page.mode, {needed_before, count});
 
@@ -143,7 +143,7 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
     }
 
     BlockEmitter emitter(m_cache, m_thunks, m_features, page);
-    emitter.begin_block(offset, needed_before[0] != 0);
+    emitter.begin_block(offset, needed_before[0] != 0, role == Role::jumped_to && !crossing);
     if (crossing && bytes.second_page != nullptr) emitter.emit_straddle_check(*bytes.second_page);
     bool open = true;
     for (unsigned n = 0; n < count && open; ++n) {
@@ -158,8 +158,7 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
     if (open) emitter.go_to(at);
     const Block block = emitter.finish(static_cast<u16>(at - offset), crossing);
     const std::size_t bytes_emitted = emitter.commit();
-    const bool findable =
-        access == Access::in_groups && (!crossing || bytes.second_page != nullptr);
+    const bool findable = role != Role::singly && (!crossing || bytes.second_page != nullptr);
     m_cache.add(block, emitter.marks(), findable);
     // What returns there already is to be predicted from now on.
     if (const auto back = emitter.new_return_offset())
@@ -174,7 +173,7 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
     if (m_code_map != nullptr) {
         const Gva guest = fetch_address(cpu.cb.state, cpu.page_base + offset);
         const bool user = page.mode.set() == TlbSet::user;
-        m_code_map->translated(block.entry, block.end - block.entry, guest, user);
+        m_code_map->translated(block.begin, block.end - block.begin, guest, user);
         m_code_map->translated(block.cold_begin, block.cold_end - block.cold_begin, guest, user);
     }
     ++cpu.statistics.translated_blocks;
@@ -201,7 +200,7 @@ u32 translate_singly(Cpu& cpu, const GroupSite& site) {
     // SAFETY: guest memory as bytes.
     bytes.page = reinterpret_cast<const u8*>(frame_host(cpu.cb, site.page->frame));
     const Translation rest =
-        translator.translate(cpu, *site.page, site.page_offset, bytes, Translator::Access::singly);
+        translator.translate(cpu, *site.page, site.page_offset, bytes, Translator::Role::singly);
     if (rest.kind == Translation::Kind::cache_full) return 0;
     VERIFY(rest.kind == Translation::Kind::done); // a block that has groups does not straddle
     const Block* block = cpu.code_cache->containing(rest.entry);

@@ -39,14 +39,16 @@ public:
     /// Who is told of every translation; nullptr: nobody.
     void map_code(CodeMap* map) { m_code_map = map; }
 
-    enum class Access : u8 {
-        in_groups,
-        singly, ///< for what a group cannot do; such a block is not to be found by its offset
+    /// How a block comes to be wanted.
+    enum class Role : u8 {
+        common,
+        jumped_to, ///< by a jump of its page; rarely in other ways, it is to be expected
+        singly,    ///< for what an access group cannot do; not to be found by its offset
     };
     /// Translates the block at `offset` of `page`. The caller has revoked cached rights to write to
     /// the frames.
     [[nodiscard]] Translation translate(Cpu& cpu, PageCode& page, u16 offset,
-                                        const CodeBytes& bytes, Access access = Access::in_groups);
+                                        const CodeBytes& bytes, Role role = Role::common);
     /// Code that goes to `offset` of `page` by its entry table, for jumps or for host CALLs; 0: no
     /// room.
     [[nodiscard]] u32 make_way(PageCode& page, u16 offset, bool call);
