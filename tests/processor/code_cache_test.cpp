@@ -24,7 +24,7 @@ Block add_block(CodeCache& cache, PageCode& page, u16 offset, unsigned hot, unsi
     Block block;
     block.page = &page;
     block.offset = offset;
-    block.entry = a.here();
+    block.begin = block.entry = a.here();
     a.nop(hot, false);
     block.end = a.here();
     a.switch_to(CodePart::cold);

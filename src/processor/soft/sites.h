@@ -62,8 +62,8 @@ struct GroupSite {
 /// A place that counts on one piece of the linear view (linear_view.h).
 struct GuessSite {
     u32 cont = 0; ///< host address at which R13 = address and R14 = its region's delta are expected
-    /// Executable addresses behind what names the guess: the displacements (8 bits) of the comparison
-    /// and of the load. And behind the rel32 of the jump that is taken if it was wrong.
+    /// Executable addresses behind what names the guess: the displacements (8 bits) of the
+    /// comparison and of the load. And behind the rel32 of the jump that is taken if it was wrong.
     u32 piece = 0, delta = 0, jump = 0;
     u32 general = 0; ///< executable address of the way that counts on nothing
     u8 changes = 0;  ///< how often it has been led elsewhere
