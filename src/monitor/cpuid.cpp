@@ -30,6 +30,20 @@ u32 word(const char* text) {
     return w;
 }
 
+/// What guests are shown of AVX-512 is all of these or none: F DQ CD BW VL, of leaf 7's EBX.
+constexpr u32 avx512_base = bit(16) | bit(17) | bit(28) | bit(30) | bit(31);
+
+/// As the software processor asks for it: with AVX2, and state that the host's kernel has enabled.
+bool host_has_avx512(const HostLeaf& h1, const HostLeaf& h7) {
+    constexpr u32 osxsave = bit(27);
+    constexpr u64 state = processor::xcr0::sse | processor::xcr0::avx | processor::xcr0::avx512;
+    if ((h1.ecx & osxsave) == 0 || (h7.ebx & bit(5)) == 0 || (h7.ebx & avx512_base) != avx512_base)
+        return false;
+    u32 low = 0, high = 0;
+    asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (low & state) == state;
+}
+
 } // namespace
 
 std::vector<CpuidLeaf> guest_cpuid(u64 tsc_hz, u32 apic_id) {
@@ -83,22 +97,40 @@ std::vector<CpuidLeaf> guest_cpuid(u64 tsc_hz, u32 apic_id) {
                | bit(10)                           // INVPCID
                | bit(20);                          // SMAP
     if (!avx) ebx7 &= ~bit(5);
-    const u32 ecx7 = bit(2) | bit(22);           // UMIP, RDPID
+    u32 ecx7 = bit(2) | bit(22);                 // UMIP, RDPID
     const u32 edx7 = bit(4) | bit(26) | bit(29); // FSRM, SPEC_CTRL, ARCH_CAPABILITIES
+    u32 eax71 = 0;
+    if (avx) ecx7 |= h7.ecx & (bit(8) | bit(9) | bit(10)); // GFNI VAES VPCLMULQDQ
+    const bool avx512 = host_has_avx512(h1, h7);
+    if (avx512) {
+        ebx7 |= avx512_base | (h7.ebx & bit(21)); // IFMA
+        // VBMI VBMI2 VNNI BITALG VPOPCNTDQ
+        ecx7 |= h7.ecx & (bit(1) | bit(6) | bit(11) | bit(12) | bit(14));
+        if (h7.eax != 0) eax71 = host(7, 1).eax & bit(5); // BF16
+    }
     add_sub(7, 0, 2, ebx7, ecx7, edx7);
-    add_sub(7, 1, 0, 0, 0, 0);
+    add_sub(7, 1, eax71, 0, 0, 0);
     add_sub(7, 2, 0, 0, 0, bit(4)); // BHI_CTRL
     add(0xa, 0, 0, 0, 0);           // no performance counters
     add_sub(0xb, 0, 0, 1, 0x100, apic_id);
     add_sub(0xb, 1, 0, 1, 0x201, apic_id);
     add_sub(0xb, 2, 0, 0, 2, apic_id);
-    // XSAVE: x87, SSE, AVX. EBX follows XCR0 in the processor.
-    const u32 xcr0 = avx ? 7 : 3;
-    const u32 xsave_size = avx ? 832 : 576;
-    add_sub(0xd, 0, xcr0, xsave_size, xsave_size, 0);
+    // XSAVE: x87, SSE, AVX, AVX-512. EBX follows XCR0 in the processor.
+    using State = processor::ExtendedState;
+    const u64 xcr0 = processor::xcr0::x87 | processor::xcr0::sse |
+                     (avx ? processor::xcr0::avx : 0) | (avx512 ? processor::xcr0::avx512 : 0);
+    const u32 xsave_size = avx512 ? sizeof(State)
+                           : avx  ? offsetof(State, opmask)
+                                  : offsetof(State, ymm_high);
+    add_sub(0xd, 0, static_cast<u32>(xcr0), xsave_size, xsave_size, 0);
     add_sub(0xd, 1, bit(0) | bit(1) | bit(2), xsave_size, 0,
             0); // XSAVEOPT, XSAVEC, XGETBV with ECX = 1
-    if (avx) add_sub(0xd, 2, 256, 576, 0, 0);
+    if (avx) add_sub(0xd, 2, sizeof State::ymm_high, offsetof(State, ymm_high), 0, 0);
+    if (avx512) {
+        add_sub(0xd, 5, sizeof State::opmask, offsetof(State, opmask), 0, 0);
+        add_sub(0xd, 6, sizeof State::zmm_high, offsetof(State, zmm_high), 0, 0);
+        add_sub(0xd, 7, sizeof State::high_zmm, offsetof(State, high_zmm), 0, 0);
+    }
     // TSC = crystal * EBX / EAX.
     add(0x15, 1, 2, static_cast<u32>(crystal_hz(tsc_hz)), 0);
     const u32 mhz = static_cast<u32>(tsc_hz / 1'000'000);

@@ -11,7 +11,7 @@
 
 namespace gnomon::monitor {
 
-/// The CPUID table of a guest on this host: GenuineIntel family 6, x86-64-v3 where the host has it,
+/// The CPUID table of a guest on this host: GenuineIntel family 6, x86-64-v4 where the host has it,
 /// only what the software processor really does. @param tsc_hz of the virtual clock. @param apic_id
 /// of this processor.
 [[nodiscard]] std::vector<processor::CpuidLeaf> guest_cpuid(u64 tsc_hz, u32 apic_id);

@@ -54,8 +54,11 @@ namespace efer {
 inline constexpr u64 sce = 1 << 0, lme = 1 << 8, lma = 1 << 10, nxe = 1 << 11;
 }
 namespace xcr0 {
-inline constexpr u64 x87 = 1 << 0, sse = 1 << 1, avx = 1 << 2;
-}
+inline constexpr u64 x87 = 1 << 0, sse = 1 << 1, avx = 1 << 2, opmask = 1 << 5, zmm_high = 1 << 6,
+                     high_zmm = 1 << 7;
+/// The state that AVX-512 adds: all of it or none.
+inline constexpr u64 avx512 = opmask | zmm_high | high_zmm;
+} // namespace xcr0
 
 /// Exception vectors (SDM vol. 3A table 6-1).
 enum class Vector : u8 {
@@ -113,17 +116,21 @@ struct DescriptorTable {
     u32 reserved = 0;
 };
 
-/// x87, SSE and AVX state in the standard XSAVE format (SDM vol. 1 section 13.4): legacy region,
-/// header, then YMM_Hi128 at 576. Components above AVX are never shown to a guest.
+/// x87, SSE, AVX and AVX-512 state in the standard XSAVE format (SDM vol. 1 section 13.4): legacy
+/// region, header, then the extended components as CPUID leaf 0xD places them for guests, without
+/// gaps. That is also the compacted format of all of them.
 struct alignas(64) ExtendedState {
     u8 legacy[512] = {};
     u8 header[64] = {};
-    u8 ymm_high[16][16] = {};
+    u8 ymm_high[16][16] = {}; ///< the upper halves of YMM0-15
+    u8 opmask[8][8] = {};     ///< k0-k7
+    u8 zmm_high[16][32] = {}; ///< the upper halves of ZMM0-15
+    u8 high_zmm[16][64] = {}; ///< ZMM16-31
 
     static constexpr unsigned fcw = 0, fsw = 2, ftw = 4, fop = 6, fip = 8, fdp = 16, mxcsr = 24,
                               mxcsr_mask = 28, st0 = 32, xmm0 = 160;
 };
-static_assert(sizeof(ExtendedState) == 832);
+static_assert(sizeof(ExtendedState) == 2432);
 
 /// All state of one virtual processor that a guest can see. Plain data; owned by the ControlBlock.
 struct RegisterBlock {

@@ -2,6 +2,7 @@
 #include "processor/soft/access_groups.h"
 
 #include "processor/soft/emission.h"
+#include "processor/soft/masked_access.h"
 
 #include <algorithm>
 
@@ -211,7 +212,9 @@ private:
     }
 
     void pass(const DecodedInstruction& d) {
-        if (const ZydisDecodedOperand* memory = d.memory())
+        // What a mask leaves out of an operand may be anywhere.
+        const ZydisDecodedOperand* memory = d.memory();
+        if (memory != nullptr && masked_elements(d).mask == 0)
             add_memory(d, access_size(d, *memory), writes(*memory));
         follow(d);
     }

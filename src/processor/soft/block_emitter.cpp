@@ -164,14 +164,17 @@ bool BlockEmitter::emit(const DecodedInstruction& d, bool flags_live) {
 /// Emits the exception for an instruction whose state component is not enabled.
 bool BlockEmitter::refused_by_mode(const DecodedInstruction& d) {
     if (d.disposition.action == Action::refuse) return false;
-    u16 needed = 0;
+    u32 needed = 0;
     switch (d.disposition.feature) {
     case Feature::x87:
     case Feature::mmx: needed = Mode::fpu; break; // clang-format off
     case Feature::sse: case Feature::sse2: case Feature::sse3: case Feature::ssse3: case Feature::sse41: case Feature::sse42:
-    case Feature::aes: case Feature::pclmulqdq: case Feature::sha: needed = Mode::sse; break;
-    case Feature::avx: case Feature::avx2: case Feature::fma: case Feature::f16c: case Feature::avx_aes: needed = Mode::avx; break; // clang-format on
-    default: break;
+    case Feature::aes: case Feature::pclmulqdq: case Feature::sha: case Feature::gfni: needed = Mode::sse; break;
+    case Feature::avx: case Feature::avx2: case Feature::fma: case Feature::f16c: case Feature::avx_aes:
+    case Feature::avx_gfni: case Feature::vaes: case Feature::vpclmulqdq: needed = Mode::avx; break; // clang-format on
+    default:
+        if (FeatureSet::of_avx512().has(d.disposition.feature)) needed = Mode::avx512;
+        break;
     }
     if (d.z.meta.isa_set == ZYDIS_ISA_SET_X87 || d.z.meta.isa_set == ZYDIS_ISA_SET_SSE3X87)
         needed = Mode::fpu;
@@ -334,7 +337,7 @@ bool BlockEmitter::is_checked(unsigned segment, bool write) const {
 /// From R13 = linear address to R13 = page offset, R14 = host page; the slow path joins there. By
 /// way of the view R13 stays, and R14 is the delta; what fails there leaves (Leave::host_fault).
 AccessSite& BlockEmitter::begin_access(const Instruction& i, unsigned size, bool read, bool write,
-                                       unsigned segment, bool by_tlb) {
+                                       unsigned segment, bool by_tlb, MaskedElements masked) {
     VERIFY(size >= 1 && size <= 64);
     m_high_before = {};
     AccessSite& site = *m_cache.allocate<AccessSite>();
@@ -344,12 +347,12 @@ AccessSite& BlockEmitter::begin_access(const Instruction& i, unsigned size, bool
     site.read = read;
     site.write = write;
     site.segment = static_cast<u8>(segment);
+    site.masked = masked;
     site.set = m_mode.set();
     site.code64 = m_mode.has(Mode::code64);
     if (is_checked(segment, write)) {
         site.checked = true;
-        m.mov(h::r14, reinterpret_cast<std::uintptr_t>(&site));
-        m.jump_to(m_thunks.slow_access);
+        jump_to_slow_access(site);
         site.cont = m.here();
         return site;
     }
@@ -364,6 +367,16 @@ AccessSite& BlockEmitter::begin_access(const Instruction& i, unsigned size, bool
     m_slow_paths.push_back({&site, nullptr, miss, tag, m_flags_live});
     site.cont = m.here();
     return site;
+}
+
+void BlockEmitter::jump_to_slow_access(const AccessSite& site) {
+    if (site.masked.mask != 0) { // C++ has general registers only
+        m.db(0x65);
+        m.kmovq(m.qword[Xbyak::RegExp(std::size_t{GNOMON_CPU(access_mask)})],
+                Xbyak::Opmask(site.masked.mask));
+    }
+    m.mov(h::r14, reinterpret_cast<std::uintptr_t>(&site));
+    m.jump_to(m_thunks.slow_access);
 }
 
 /// From R13 = linear address to R13 = page offset, R14 = host page if the page of the `size` bytes
@@ -609,8 +622,7 @@ Block BlockEmitter::finish(u16 guest_length, bool straddles) {
             m.jump_to(m_thunks.group);
             continue;
         }
-        m.mov(h::r14, reinterpret_cast<std::uintptr_t>(slow.site));
-        m.jump_to(m_thunks.slow_access);
+        jump_to_slow_access(*slow.site);
     }
     finish_guesses();
     block.page = &m_page;

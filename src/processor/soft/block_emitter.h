@@ -3,6 +3,7 @@
 #pragma once
 
 #include "processor/soft/access_groups.h"
+#include "processor/soft/masked_access.h"
 #include "processor/soft/reencoder.h"
 #include "processor/soft/sites.h"
 
@@ -53,7 +54,8 @@ private:
     // address and access
     void emit_address(const Instruction& i, bool with_segment, i64 extra = 0);
     AccessSite& begin_access(const Instruction& i, unsigned size, bool read, bool write,
-                             unsigned segment, bool by_tlb = false);
+                             unsigned segment, bool by_tlb = false, MaskedElements masked = {});
+    void jump_to_slow_access(const AccessSite& site);
     [[nodiscard]] u32 look_up(unsigned size, u32 tag);
     void begin_group(const Instruction& i, const AccessGroup& group, unsigned number);
     /// R14 + the displacement is where a grouped access goes; R14 is the delta of a group that is

@@ -271,7 +271,8 @@ private:
     void route_by_pad(PageCode& page, u16 offset, CallTail& tail, u32 entry);
     void* raw(std::size_t size, std::size_t alignment);
     [[nodiscard]] static u64 page_key(Gpa frame, Mode mode) {
-        return frame.frame_number() << 16 | mode.bits;
+        constexpr unsigned mode_width = 20;
+        return frame.frame_number() << mode_width | mode.bits;
     }
 
     /// 64-byte chunks that [begin, end) of a page touches, as bits.

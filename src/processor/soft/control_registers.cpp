@@ -230,8 +230,10 @@ HelperResult xsetbv(Cpu& cpu, const Instruction& insn) {
     if ((state.cr4 & cr4::osxsave) == 0) return cpu.raise(Vector::ud);
     const u64 value = (state.gpr[rdx] << 32) | (state.gpr[rax] & 0xffffffff);
     const bool avx_alone = (value & xcr0::avx) != 0 && (value & xcr0::sse) == 0;
+    const u64 avx512 = value & xcr0::avx512;
+    const bool avx512_in_part = avx512 != 0 && (avx512 != xcr0::avx512 || (value & xcr0::avx) == 0);
     if (cpu.cpl() != 0 || cpu.gpr(rcx, 4) != 0 || (value & xcr0::x87) == 0 || avx_alone ||
-        (value & ~supported_xcr0(cpu.cb)) != 0)
+        avx512_in_part || (value & ~supported_xcr0(cpu.cb)) != 0)
         return cpu.raise(Vector::gp, 0);
     state.xcr0 = value;
     state.rip = cpu.next_rip(insn);

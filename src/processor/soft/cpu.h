@@ -262,8 +262,14 @@ struct Cpu {
                                   ///< follows is told by TF after the instruction
     bool traps_held = false; ///< MOV SS or POP SS: its debug traps come after the next instruction
     u64 watch_hits = 0;      ///< DR6 bits of the data breakpoints that the current instruction met
-    bool code_changed = false; ///< translations were dropped during the current instruction
-    bool flush_wanted = false; ///< the code cache must be emptied before anything else runs
+    bool code_changed = false;     ///< translations were dropped during the current instruction
+    bool flush_wanted = false;     ///< the code cache must be emptied before anything else runs
+    u64 access_mask = 0;           ///< the opmask of a slow access under a mask
+    bool avx512_available = false; ///< the host has it
+    /// The guest has met AVX-512. Until then k0-k7, ZMM16-31 and the upper halves of ZMM0-15 are
+    /// zero, whatever the host's hold, and nobody saves them. From then on they are, while C++ runs
+    /// that may change them, in cb.state.extended.
+    bool avx512_in_use = false;
     alignas(64) u8 vector_spill[16][32] = {}; ///< guest YMM registers while C++ runs
 
     /// A slow access between resolve and commit (slow_access.cpp).
@@ -275,6 +281,8 @@ struct Cpu {
         Gpa gpa[2];          ///< start in each page
         Hva host[2] = {};    ///< nullptr: MMIO
         u8 before[64] = {};
+        Gva masked_address;   ///< of a store under a mask (masked_access.h), and
+        u64 masked_bytes = 0; ///< which bytes of its operand it writes
     } slow;
     alignas(64) u8 bounce[192] = {}; ///< line on which an instruction with a slow operand runs
     u8 mmio_data[4096] = {};         ///< parts of a wide MMIO read that have arrived

@@ -21,7 +21,7 @@ bool shows_feature(const ControlBlock& cb, const CpuidFeature& wanted) {
 u64 supported_xcr0(const ControlBlock& cb) {
     const CpuidLeaf* entry = find_cpuid_leaf(cb, 0xd, 0);
     const u64 shown = entry != nullptr ? entry->eax : 0;
-    return shown & (xcr0::x87 | xcr0::sse | xcr0::avx);
+    return shown & (xcr0::x87 | xcr0::sse | xcr0::avx | xcr0::avx512);
 }
 
 u64 guest_tsc(ControlBlock& cb) {

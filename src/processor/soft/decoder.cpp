@@ -89,6 +89,11 @@ void fill_compact(DecodedInstruction& d, u16 page_offset, bool code64) {
     }
     out.vector_length =
         d.z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX ? (d.z.raw.vex.L != 0 ? 32 : 16) : 0;
+    if (d.z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX) {
+        out.evex = true;
+        out.vector_length = static_cast<u8>(d.z.avx.vector_length / 8);
+        out.mask = d.z.raw.evex.aaa;
+    }
     out.segment = override_segment(d.z);
     bool first_immediate = true;
     for (unsigned i = 0; i < d.z.operand_count; ++i) {

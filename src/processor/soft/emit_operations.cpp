@@ -15,11 +15,13 @@ namespace {
 /// The alignment without which the instruction raises #GP(0) (SDM vol. 2A section 2.4, and vol. 2,
 /// CMPXCHG16B); 1: any will do.
 u8 required_alignment(const DecodedInstruction& d, unsigned size) {
-    const bool vex = d.z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+    const bool legacy = d.z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY;
     switch (d.z.mnemonic) {
     case ZYDIS_MNEMONIC_VMOVAPS:
     case ZYDIS_MNEMONIC_VMOVAPD:
     case ZYDIS_MNEMONIC_VMOVDQA:
+    case ZYDIS_MNEMONIC_VMOVDQA32:
+    case ZYDIS_MNEMONIC_VMOVDQA64:
     case ZYDIS_MNEMONIC_VMOVNTPS:
     case ZYDIS_MNEMONIC_VMOVNTPD:
     case ZYDIS_MNEMONIC_VMOVNTDQ:
@@ -36,7 +38,7 @@ u8 required_alignment(const DecodedInstruction& d, unsigned size) {
     }
     // AMD's processors take the operands of the SHA instructions anywhere, against the manual's
     // type 4: there the host is left to say.
-    if (vex || d.disposition.feature == Feature::sha) return 1;
+    if (!legacy || d.disposition.feature == Feature::sha) return 1;
     return size == 16 ? 16 : 1;
 }
 
@@ -71,7 +73,7 @@ void BlockEmitter::emit_pass(const DecodedInstruction& d) {
     const unsigned size = access_size(d, *memory);
     emit_address(d.compact, true);
     AccessSite& site = begin_access(d.compact, size, reads(*memory) || !writes(*memory),
-                                    writes(*memory), d.compact.segment, by_tlb);
+                                    writes(*memory), d.compact.segment, by_tlb, masked_elements(d));
     site.alignment = required_alignment(d, size);
     operate(d, HostMemory::page_and_offset);
     if (site.write) m_high = {}; // commit_access goes on behind it

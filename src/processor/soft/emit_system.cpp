@@ -133,8 +133,7 @@ BlockEmitter::InLine BlockEmitter::emit_clac_stac(const DecodedInstruction& d) {
     if (has_ac && set_ac) return InLine::no;
     const Instruction& i = d.compact;
     const TlbSet other = set_ac ? TlbSet::supervisor_ac : TlbSet::supervisor;
-    const u16 wanted = static_cast<u16>((m_mode.bits & ~(Mode::set_mask | Mode::hooked)) |
-                                        static_cast<u16>(other));
+    const u32 wanted = (m_mode.bits & ~(Mode::set_mask | Mode::hooked)) | static_cast<u32>(other);
     m.store(GNOMON_CPU(rcx_save), h::rcx);
     m.load(h::rcx, tlb_offset(other, offsetof(Tlb, fetch_mode)));
     m.lea(h::rcx, m.ptr[h::rcx - static_cast<int>(wanted)]);
@@ -233,8 +232,8 @@ void BlockEmitter::emit_leave_monitor_mode(const DecodedInstruction& d) {
 
     // To a handler of the guest's in ring 0, with SMAP in force.
     m.bind(by_vector);
-    const u16 wanted = static_cast<u16>((m_mode.bits & ~(Mode::set_mask | Mode::hooked)) |
-                                        static_cast<u16>(TlbSet::supervisor));
+    const u32 wanted =
+        (m_mode.bits & ~(Mode::set_mask | Mode::hooked)) | static_cast<u32>(TlbSet::supervisor);
     m.load(h::rcx, tlb_offset(TlbSet::supervisor, offsetof(Tlb, fetch_mode)));
     m.lea(h::rcx, m.ptr[h::rcx - static_cast<int>(wanted)]);
     helper_unless_zero();

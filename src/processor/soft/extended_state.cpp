@@ -2,9 +2,8 @@
 /// @file FXSAVE, FXRSTOR and the XSAVE family (SDM vol. 1 sections 10.5 and 13.7-13.10), bounded by
 /// the guest's XCR0.
 ///
-/// The live image has the standard format, and its one extended component, AVX, comes first, so
-/// that the compacted format places everything at the same offsets: only which extents are written,
-/// and the header, differ.
+/// The live image has the standard format. The compacted one leaves no room for the extended
+/// components that XCOMP_BV does not name.
 #include "processor/soft/extended_state.h"
 #include "processor/soft/access_checks.h"
 #include "processor/soft/helpers.h"
@@ -20,30 +19,72 @@ constexpr u32 header_offset = 512;
 constexpr u32 ymm_offset = 576;
 constexpr u64 compacted = u64{1} << 63; ///< XCOMP_BV: the area has the compacted format
 
-/// Bytes [offset, offset + size) of an area in guest memory, and of the image.
+/// Bytes [offset, offset + size) of an area in guest memory, which are `image` and on of the image.
 struct Extent {
     u32 offset;
+    u32 image;
     u32 size;
 };
 
 /// A list of extents in ascending order; neighbours become one.
 class Extents {
 public:
-    void add(u32 offset, u32 size) {
-        if (m_count != 0 && m_extents[m_count - 1].offset + m_extents[m_count - 1].size == offset)
-            m_extents[m_count - 1].size += size;
+    void add(u32 offset, u32 size) { add(offset, offset, size); }
+    void add(u32 offset, u32 image, u32 size) {
+        if (size == 0) return;
+        Extent* const last = m_count != 0 ? &m_extents[m_count - 1] : nullptr;
+        if (last != nullptr && last->offset + last->size == offset &&
+            last->image + last->size == image)
+            last->size += size;
         else
-            m_extents[m_count++] = {offset, size};
+            m_extents[m_count++] = {offset, image, size};
     }
     [[nodiscard]] std::span<const Extent> list() const { return {m_extents.data(), m_count}; }
 
 private:
-    std::array<Extent, 8> m_extents{};
+    std::array<Extent, 10> m_extents{};
     unsigned m_count = 0;
 };
 
 /// XMM8-15 and their upper halves exist in 64-bit mode only; elsewhere their places are left alone.
 u32 vector_bytes(const Instruction& insn) { return insn.code64 ? 256 : 128; }
+
+/// A component behind the header.
+struct Component {
+    u64 bit; ///< in XCR0
+    u32 offset;
+    u32 size;
+};
+constexpr Component extended_components[] = {
+    {xcr0::avx, ymm_offset, sizeof ExtendedState::ymm_high},
+    {xcr0::opmask, offsetof(ExtendedState, opmask), sizeof ExtendedState::opmask},
+    {xcr0::zmm_high, offsetof(ExtendedState, zmm_high), sizeof ExtendedState::zmm_high},
+    {xcr0::high_zmm, offsetof(ExtendedState, high_zmm), sizeof ExtendedState::high_zmm},
+};
+constexpr u64 all_components = xcr0::x87 | xcr0::sse | xcr0::avx | xcr0::avx512;
+
+/// What the current mode has of it: outside 64-bit mode there are eight vector registers.
+u32 accessible_bytes(const Component& c, const Instruction& insn) {
+    if (insn.code64 || c.bit == xcr0::opmask) return c.size;
+    return c.bit == xcr0::high_zmm ? 0 : c.size / 2;
+}
+
+/// Calls `function(component, offset in the area)` for each of `components`, lowest first.
+/// @param layout the components of an area in compacted format; 0: the format is the standard one.
+template <class Function>
+void for_each_component(u64 components, u64 layout, Function&& function) {
+    u32 compact = ymm_offset;
+    for (const Component& c : extended_components) {
+        if ((components & c.bit) != 0) function(c, layout != 0 ? compact : c.offset);
+        if ((layout & c.bit) != 0) compact += c.size;
+    }
+}
+
+void add_extended(Extents& extents, const Instruction& insn, u64 components, u64 layout) {
+    for_each_component(components, layout, [&](const Component& c, u32 offset) {
+        extents.add(offset, c.offset, accessible_bytes(c, insn));
+    });
+}
 
 void add_x87_and_sse(Extents& extents, const Instruction& insn, bool x87, bool mxcsr, bool sse) {
     if (x87) extents.add(0, ExtendedState::mxcsr);
@@ -61,20 +102,20 @@ bool store(Cpu& cpu, Gva area, const u8* image, std::span<const Extent> extents)
     if (first.page_offset() + size <= page_size) {
         if (const Hva host = cpu.direct(first, size, true); host != nullptr) {
             for (const Extent& e : extents)
-                std::memcpy(host + (e.offset - extents.front().offset), image + e.offset, e.size);
+                std::memcpy(host + (e.offset - extents.front().offset), image + e.image, e.size);
             return true;
         }
         if (cpu.pending.kind != Pending::Kind::none) return false;
     }
     if (!cpu.probe_write(first, size)) return false;
     for (const Extent& e : extents)
-        if (!cpu.write(area + e.offset, image + e.offset, e.size)) return false;
+        if (!cpu.write(area + e.offset, image + e.image, e.size)) return false;
     return true;
 }
 
 bool load(Cpu& cpu, Gva area, u8* image, std::span<const Extent> extents) {
     for (const Extent& e : extents)
-        if (!cpu.read(area + e.offset, image + e.offset, e.size)) return false;
+        if (!cpu.read(area + e.offset, image + e.image, e.size)) return false;
     return true;
 }
 
@@ -92,8 +133,11 @@ u32 mxcsr_of(const ExtendedState& state) {
 constexpr u64 legacy_bytes = sizeof ExtendedState::legacy;
 
 /// Bytes of an XSAVE area with these components.
-u64 area_bytes(u64 components) {
-    return (components & xcr0::avx) != 0 ? sizeof(ExtendedState) : ymm_offset;
+u64 area_bytes(u64 components, u64 layout) {
+    u64 end = ymm_offset;
+    for_each_component(components, layout,
+                       [&](const Component& c, u32 offset) { end = offset + c.size; });
+    return end;
 }
 
 /// Fills in what FXSAVE and FXRSTOR check before they touch memory; true if `result` is to be
@@ -126,7 +170,7 @@ bool xsave_refused(Cpu& cpu, Gva area, HelperResult& result) {
 /// The requested-feature bitmap: EDX:EAX within XCR0, and never more than what guests are shown.
 u64 requested_features(const Cpu& cpu) {
     const u64 asked = cpu.gpr(rdx, 4) << 32 | cpu.gpr(rax, 4);
-    return asked & cpu.cb.state.xcr0 & (xcr0::x87 | xcr0::sse | xcr0::avx);
+    return asked & cpu.cb.state.xcr0 & all_components;
 }
 
 /// The first 64 bytes of the XSAVE header (SDM vol. 1 section 13.4.2).
@@ -209,7 +253,8 @@ HelperResult xsave(Cpu& cpu, const Instruction& insn) {
     if (xsave_refused(cpu, area, refused)) return refused;
 
     const u64 requested = requested_features(cpu);
-    if (!check_access(cpu, insn.segment, area, area_bytes(requested), true))
+    const u64 layout = form == Form::compact ? requested | compacted : 0;
+    if (!check_access(cpu, insn.segment, area, area_bytes(requested, layout), true))
         return HelperResult::fault;
     LiveState live(cpu);
     const u64 in_use = live.in_use() & requested;
@@ -221,7 +266,7 @@ HelperResult xsave(Cpu& cpu, const Instruction& insn) {
         if (live.mxcsr() != LiveState::initial_mxcsr) saved |= requested & xcr0::sse;
         mxcsr = (saved & xcr0::sse) != 0;
         header.xstate_bv = saved;
-        header.xcomp_bv = requested | compacted;
+        header.xcomp_bv = layout;
     } else {
         u64 old = 0;
         // The header is read and written: a fault says so.
@@ -236,7 +281,7 @@ HelperResult xsave(Cpu& cpu, const Instruction& insn) {
     Extents extents;
     add_x87_and_sse(extents, insn, (saved & xcr0::x87) != 0, mxcsr, (saved & xcr0::sse) != 0);
     extents.add(header_offset, form == Form::compact ? 16 : 8);
-    if ((saved & xcr0::avx) != 0) extents.add(ymm_offset, vector_bytes(insn));
+    add_extended(extents, insn, saved, layout);
     return store(cpu, area, bytes_of(image), extents.list()) ? HelperResult::next
                                                              : HelperResult::fault;
 }
@@ -249,15 +294,18 @@ HelperResult xrstor(Cpu& cpu, const Instruction& insn) {
     if (xsave_refused(cpu, area, refused)) return refused;
 
     XsaveHeader header;
-    if (!check_access(cpu, insn.segment, area, area_bytes(requested_features(cpu)), false) ||
+    const u64 requested = requested_features(cpu);
+    if (!check_access(cpu, insn.segment, area, ymm_offset, false) ||
         !cpu.read_object(area + header_offset, header))
         return HelperResult::fault;
     if (!header_valid(header, cpu.cb.state.xcr0)) return cpu.raise(Vector::gp, 0);
+    const u64 layout = (header.xcomp_bv & compacted) != 0 ? header.xcomp_bv : 0;
+    if (!check_access(cpu, insn.segment, area, area_bytes(requested, layout), false))
+        return HelperResult::fault;
 
     LiveState live(cpu);
-    const u64 requested = requested_features(cpu);
     const u64 loaded = requested & header.xstate_bv;
-    const bool is_compact = (header.xcomp_bv & compacted) != 0;
+    const bool is_compact = layout != 0;
     // The standard format loads MXCSR whatever XSTATE_BV says; in the compacted one it belongs to
     // SSE.
     const bool load_mxcsr =
@@ -265,7 +313,7 @@ HelperResult xrstor(Cpu& cpu, const Instruction& insn) {
     Extents extents;
     add_x87_and_sse(extents, insn, (loaded & xcr0::x87) != 0, load_mxcsr,
                     (loaded & xcr0::sse) != 0);
-    if ((loaded & xcr0::avx) != 0) extents.add(ymm_offset, vector_bytes(insn));
+    add_extended(extents, insn, loaded, layout);
     ExtendedState next = live.image();
     if (!load(cpu, area, bytes_of(next), extents.list())) return HelperResult::fault;
     if ((mxcsr_of(next) & ~mxcsr_mask()) != 0) return cpu.raise(Vector::gp, 0);
@@ -280,7 +328,10 @@ HelperResult xrstor(Cpu& cpu, const Instruction& insn) {
             std::memcpy(next.legacy + ExtendedState::mxcsr, &mxcsr, sizeof mxcsr);
         }
     }
-    if ((initial & xcr0::avx) != 0) std::memset(next.ymm_high, 0, vector_bytes(insn));
+    for_each_component(initial, 0, [&](const Component& c, u32) {
+        std::memset(bytes_of(next) + c.offset, 0, accessible_bytes(c, insn));
+    });
+    if ((loaded & xcr0::avx512) != 0) live.begin_avx512();
     live.image() = next;
     return HelperResult::next;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file What the helpers marked `extended` share: ControlBlock::state.extended as x87, MMX, SSE
-/// and AVX registers.
+/// @file What the helpers marked `extended` share: ControlBlock::state.extended as x87, MMX, SSE,
+/// AVX and AVX-512 registers.
 #pragma once
 
 #include "processor/soft/cpu.h"
@@ -13,7 +13,7 @@ namespace gnomon::processor::soft {
 ///
 /// The host's XSAVE leaves a component out of XSTATE_BV that is in its initial configuration, and
 /// need not write it. Construction makes every byte explicit; destruction sets XSTATE_BV again so
-/// that the host's XRSTOR of components 0-2 loads exactly what is there, and keeps the host's own
+/// that an XRSTOR of its components would load exactly what is there, and keeps the host's own
 /// tracking of initial components useful.
 ///
 /// The x87 last-instruction pointers and opcode would be those of re-emitted code: they read as
@@ -26,6 +26,8 @@ public:
     LiveState& operator=(const LiveState&) = delete;
 
     [[nodiscard]] ExtendedState& image() { return m_state; }
+    /// The image has got content of AVX-512's components.
+    void begin_avx512() { m_avx512_in_use = true; }
     /// The components that are not in their initial configuration (XINUSE); MXCSR does not count.
     [[nodiscard]] u64 in_use() const;
 
@@ -48,7 +50,13 @@ public:
     }
     [[nodiscard]] u8* xmm(unsigned i) { return m_state.legacy + ExtendedState::xmm0 + 16 * i; }
     void get_ymm(unsigned i, u8 (&out)[32]) const;
+    /// What lies above is cleared, as by every VEX instruction.
     void set_ymm(unsigned i, const u8 (&in)[32]);
+    /// i = 0..31
+    void get_zmm(unsigned i, u8 (&out)[64]) const;
+    void set_zmm(unsigned i, const u8 (&in)[64]);
+    [[nodiscard]] u64 opmask(unsigned i) const;
+    void set_opmask(unsigned i, u64 value);
 
     static constexpr u16 fsw_es = 1 << 7, fsw_b = 1 << 15, fsw_top = 7 << 11;
     static constexpr unsigned top_of(u16 fsw) { return (fsw & fsw_top) >> 11; }
@@ -64,10 +72,14 @@ private:
     }
 
     ExtendedState& m_state;
+    bool m_avx512_in_use; ///< what AVX-512 adds may be other than initial
 };
 
 /// The bits of MXCSR that LDMXCSR accepts on this host, as FXSAVE reports them.
 [[nodiscard]] u32 mxcsr_mask();
+
+/// Gives those of `components` (XCR0, bits 5 to 7) their initial content.
+void initialise_avx512(ExtendedState& state, u64 components);
 
 /// Brings FCW, FSW, the pointers and the padding of a legacy region just loaded from guest memory
 /// to what the registers hold after FXRSTOR or XRSTOR.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file Where x87, SSE and AVX state lives: in the registers and Cpu::vector_spill while `enter`
-/// is under way, in the control block outside it and for `extended` helpers.
+/// @file Where x87, SSE, AVX and AVX-512 state lives: in the registers and Cpu::vector_spill while
+/// `enter` is under way, in the control block outside it and for `extended` helpers. What AVX-512
+/// adds is in the registers or in the control block, where the thunks put it.
 #include "processor/soft/extended_state.h"
 #include "processor/soft/soft_processor.h"
 
@@ -52,6 +53,12 @@ bool is_x87_initial(const u8 (&legacy)[512]) {
 
 } // namespace
 
+void begin_avx512(Cpu& cpu) {
+    if (cpu.avx512_in_use) return;
+    initialise_avx512(cpu.cb.state.extended, xcr0::avx512);
+    cpu.avx512_in_use = true;
+}
+
 bool export_extended_state(Cpu& cpu) {
     ExtendedState& e = cpu.cb.state.extended;
     // Most programs never use the x87 unit, and moving its state takes most of an exit's time.
@@ -72,11 +79,15 @@ bool export_extended_state(Cpu& cpu) {
     }
     std::memset(e.header, 0, sizeof e.header);
     e.header[0] = xcr0::x87 | xcr0::sse | xcr0::avx;
+    if (cpu.avx512_in_use) e.header[0] |= static_cast<u8>(xcr0::avx512);
     return initial;
 }
 
 void import_extended_state(Cpu& cpu) {
-    const ExtendedState& e = cpu.cb.state.extended;
+    ExtendedState& e = cpu.cb.state.extended;
+    if (const u64 given = e.header[0] & xcr0::avx512; cpu.avx512_available && given != 0)
+        cpu.avx512_in_use = true;
+    if (cpu.avx512_in_use) initialise_avx512(e, xcr0::avx512 & ~u64{e.header[0]});
     const bool has_x87 = (e.header[0] & xcr0::x87) != 0, has_sse = (e.header[0] & xcr0::sse) != 0,
                has_avx = (e.header[0] & xcr0::avx) != 0;
     alignas(64) u8 legacy[512];

@@ -69,7 +69,10 @@ void apply_dynamic_bits(const Cpu& cpu, u32 leaf, u32 subleaf, CpuidLeaf& out) {
     case 0xd:
         // Size of the XSAVE area for XCR0; with no supervisor components the compacted size is the
         // same.
-        if (subleaf <= 1 && out.eax != 0) out.ebx = (state.xcr0 & xcr0::avx) != 0 ? 832 : 576;
+        if (subleaf <= 1 && out.eax != 0)
+            out.ebx = (state.xcr0 & xcr0::avx512) != 0 ? sizeof(ExtendedState)
+                      : (state.xcr0 & xcr0::avx) != 0  ? offsetof(ExtendedState, opmask)
+                                                       : offsetof(ExtendedState, ymm_high);
         break;
     case extended_leaves + 1:
         if (!state.code64())

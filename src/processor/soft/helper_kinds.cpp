@@ -87,6 +87,7 @@ constexpr HelperKind kinds[] = {
     KIND(frstor),
     KIND(maskmov),
     KIND(gather),
+    KIND(scatter),
     KIND(bit_test_memory),
     KIND(enter),
     KIND(pusha),

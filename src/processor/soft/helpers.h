@@ -106,7 +106,10 @@ HelperResult frstor(Cpu&, const Instruction&);
 HelperResult
 maskmov(Cpu&,
         const Instruction&); ///< VMASKMOVPS/PD, VPMASKMOVD/Q load and store, MASKMOVQ, MASKMOVDQU
-HelperResult gather(Cpu&, const Instruction&); ///< VGATHER*, VPGATHER*
+
+// gathers.cpp: likewise
+HelperResult gather(Cpu&, const Instruction&);  ///< VGATHER*, VPGATHER*
+HelperResult scatter(Cpu&, const Instruction&); ///< VSCATTER*, VPSCATTER*
 
 // bits_and_stack.cpp
 HelperResult bit_test_memory(

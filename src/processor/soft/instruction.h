@@ -32,10 +32,12 @@ struct Instruction {
     u8 segment = seg_ds; ///< effective segment of the memory operand (for string instructions, of
                          ///< the rSI operand)
     u8 base = no_register;
-    u8 index = no_register; ///< GPR, or vector register for a gather
+    u8 index = no_register; ///< GPR, or vector register for a gather or scatter
     u8 scale = 1;
     u8 memory_size = 0;   ///< bytes of the explicit memory operand
-    u8 vector_length = 0; ///< bytes: 16 or 32 for VEX forms, else 0
+    u8 vector_length = 0; ///< bytes: 16, 32 or 64 for VEX and EVEX forms, else 0
+    bool evex = false;
+    u8 mask = 0; ///< EVEX: the opmask register, 0 for none
     i64 displacement = 0;
     u64 immediate = 0;  ///< sign-extended where the architecture does
     u64 immediate2 = 0; ///< ENTER's level; the selector of a far pointer

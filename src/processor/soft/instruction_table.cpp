@@ -303,6 +303,14 @@ constexpr Row rows[] = {
     EXTENDED(VPGATHERDQ, avx2, gather),
     EXTENDED(VPGATHERQD, avx2, gather),
     EXTENDED(VPGATHERQQ, avx2, gather),
+    EXTENDED(VSCATTERDPS, avx512, scatter),
+    EXTENDED(VSCATTERDPD, avx512, scatter),
+    EXTENDED(VSCATTERQPS, avx512, scatter),
+    EXTENDED(VSCATTERQPD, avx512, scatter),
+    EXTENDED(VPSCATTERDD, avx512, scatter),
+    EXTENDED(VPSCATTERDQ, avx512, scatter),
+    EXTENDED(VPSCATTERQD, avx512, scatter),
+    EXTENDED(VPSCATTERQQ, avx512, scatter),
 };
 
 constexpr SetRow sets[] = {
@@ -338,6 +346,60 @@ constexpr SetRow sets[] = {
     {ZYDIS_ISA_SET_CLFSH, F::base},
     {ZYDIS_ISA_SET_CLFLUSHOPT, F::clflushopt},
     {ZYDIS_ISA_SET_CLWB, F::clwb},
+    {ZYDIS_ISA_SET_GFNI, F::gfni},
+    {ZYDIS_ISA_SET_AVX_GFNI, F::avx_gfni},
+    {ZYDIS_ISA_SET_VAES, F::vaes},
+    {ZYDIS_ISA_SET_VPCLMULQDQ, F::vpclmulqdq},
+    {ZYDIS_ISA_SET_AVX512F_128, F::avx512},
+    {ZYDIS_ISA_SET_AVX512F_128N, F::avx512},
+    {ZYDIS_ISA_SET_AVX512F_256, F::avx512},
+    {ZYDIS_ISA_SET_AVX512F_512, F::avx512},
+    {ZYDIS_ISA_SET_AVX512F_KOP, F::avx512},
+    {ZYDIS_ISA_SET_AVX512F_SCALAR, F::avx512},
+    {ZYDIS_ISA_SET_AVX512CD_128, F::avx512},
+    {ZYDIS_ISA_SET_AVX512CD_256, F::avx512},
+    {ZYDIS_ISA_SET_AVX512CD_512, F::avx512},
+    {ZYDIS_ISA_SET_AVX512BW_128, F::avx512},
+    {ZYDIS_ISA_SET_AVX512BW_128N, F::avx512},
+    {ZYDIS_ISA_SET_AVX512BW_256, F::avx512},
+    {ZYDIS_ISA_SET_AVX512BW_512, F::avx512},
+    {ZYDIS_ISA_SET_AVX512BW_KOP, F::avx512},
+    {ZYDIS_ISA_SET_AVX512DQ_128, F::avx512},
+    {ZYDIS_ISA_SET_AVX512DQ_128N, F::avx512},
+    {ZYDIS_ISA_SET_AVX512DQ_256, F::avx512},
+    {ZYDIS_ISA_SET_AVX512DQ_512, F::avx512},
+    {ZYDIS_ISA_SET_AVX512DQ_KOP, F::avx512},
+    {ZYDIS_ISA_SET_AVX512DQ_SCALAR, F::avx512},
+    {ZYDIS_ISA_SET_AVX512_IFMA_128, F::avx512_ifma},
+    {ZYDIS_ISA_SET_AVX512_IFMA_256, F::avx512_ifma},
+    {ZYDIS_ISA_SET_AVX512_IFMA_512, F::avx512_ifma},
+    {ZYDIS_ISA_SET_AVX512_VBMI_128, F::avx512_vbmi},
+    {ZYDIS_ISA_SET_AVX512_VBMI_256, F::avx512_vbmi},
+    {ZYDIS_ISA_SET_AVX512_VBMI_512, F::avx512_vbmi},
+    {ZYDIS_ISA_SET_AVX512_VBMI2_128, F::avx512_vbmi2},
+    {ZYDIS_ISA_SET_AVX512_VBMI2_256, F::avx512_vbmi2},
+    {ZYDIS_ISA_SET_AVX512_VBMI2_512, F::avx512_vbmi2},
+    {ZYDIS_ISA_SET_AVX512_VNNI_128, F::avx512_vnni},
+    {ZYDIS_ISA_SET_AVX512_VNNI_256, F::avx512_vnni},
+    {ZYDIS_ISA_SET_AVX512_VNNI_512, F::avx512_vnni},
+    {ZYDIS_ISA_SET_AVX512_BF16_128, F::avx512_bf16},
+    {ZYDIS_ISA_SET_AVX512_BF16_256, F::avx512_bf16},
+    {ZYDIS_ISA_SET_AVX512_BF16_512, F::avx512_bf16},
+    {ZYDIS_ISA_SET_AVX512_BITALG_128, F::avx512_bitalg},
+    {ZYDIS_ISA_SET_AVX512_BITALG_256, F::avx512_bitalg},
+    {ZYDIS_ISA_SET_AVX512_BITALG_512, F::avx512_bitalg},
+    {ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_128, F::avx512_vpopcntdq},
+    {ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_256, F::avx512_vpopcntdq},
+    {ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_512, F::avx512_vpopcntdq},
+    {ZYDIS_ISA_SET_AVX512_GFNI_128, F::avx512_gfni},
+    {ZYDIS_ISA_SET_AVX512_GFNI_256, F::avx512_gfni},
+    {ZYDIS_ISA_SET_AVX512_GFNI_512, F::avx512_gfni},
+    {ZYDIS_ISA_SET_AVX512_VAES_128, F::avx512_vaes},
+    {ZYDIS_ISA_SET_AVX512_VAES_256, F::avx512_vaes},
+    {ZYDIS_ISA_SET_AVX512_VAES_512, F::avx512_vaes},
+    {ZYDIS_ISA_SET_AVX512_VPCLMULQDQ_128, F::avx512_vpclmulqdq},
+    {ZYDIS_ISA_SET_AVX512_VPCLMULQDQ_256, F::avx512_vpclmulqdq},
+    {ZYDIS_ISA_SET_AVX512_VPCLMULQDQ_512, F::avx512_vpclmulqdq},
 };
 
 /// By mnemonic, so that a look-up is one index.
@@ -356,13 +418,50 @@ constexpr auto set_index = [] {
 
 } // namespace
 
+namespace {
+
+u64 read_xcr0() {
+    u32 low = 0, high = 0;
+    asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return u64{high} << 32 | low;
+}
+
+/// AVX-512 as every processor since Skylake's servers has it. The first, without BW, DQ and VL, do
+/// not count: masks of 64 bits are BW's.
+void add_avx512(FeatureSet& set, u64 host_xcr0) {
+    u32 a = 0, b = 0, c = 0, d = 0;
+    __cpuid_count(7, 0, a, b, c, d);
+    constexpr u32 all = u32{1} << 16 | u32{1} << 17 | u32{1} << 28 | u32{1} << 30 | u32{1} << 31;
+    constexpr u64 state = xcr0::sse | xcr0::avx | xcr0::avx512;
+    if ((b & all) != all || (host_xcr0 & state) != state || !set.has(F::avx2)) return;
+    const auto when = [&](bool on, F f) {
+        if (on) set.add(f);
+    };
+    set.add(F::avx512);
+    when((b >> 21 & 1) != 0, F::avx512_ifma);
+    when((c >> 1 & 1) != 0, F::avx512_vbmi);
+    when((c >> 6 & 1) != 0, F::avx512_vbmi2);
+    when((c >> 11 & 1) != 0, F::avx512_vnni);
+    when((c >> 12 & 1) != 0, F::avx512_bitalg);
+    when((c >> 14 & 1) != 0, F::avx512_vpopcntdq);
+    when(set.has(F::avx_gfni), F::avx512_gfni);
+    when(set.has(F::vaes), F::avx512_vaes);
+    when(set.has(F::vpclmulqdq), F::avx512_vpclmulqdq);
+    if (a == 0) return;
+    __cpuid_count(7, 1, a, b, c, d);
+    when((a >> 5 & 1) != 0, F::avx512_bf16);
+}
+
+} // namespace
+
 std::span<const Row> instruction_rows() { return rows; }
 std::span<const SetRow> passed_sets() { return sets; }
 
 Disposition disposition(const ZydisDecodedInstruction& z, FeatureSet features) {
-    // AVX-512, XOP, 3DNow! and MVEX forms are never shown.
+    // XOP, 3DNow! and MVEX forms are never shown.
+    const bool evex = z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX;
     if (z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
-        z.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX)
+        z.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX && !evex)
         return {};
     // MOVSD and CMPSD name a string instruction and an SSE2 one each.
     const bool sse_namesake =
@@ -370,8 +469,10 @@ Disposition disposition(const ZydisDecodedInstruction& z, FeatureSet features) {
         z.meta.isa_set == ZYDIS_ISA_SET_SSE2;
     if (const u16 i = row_index[z.mnemonic]; i != 0 && !sse_namesake) {
         const Row& row = rows[i - 1];
-        if (!features.has(row.feature)) return {};
-        return {row.action, row.feature, row.helper};
+        // Gathers have forms of both kinds.
+        const F feature = evex ? F::avx512 : row.feature;
+        if (!features.has(feature)) return {};
+        return {row.action, feature, row.helper};
     }
     if (z.meta.isa_set <= ZYDIS_ISA_SET_MAX_VALUE)
         if (const u8 i = set_index[z.meta.isa_set]; i != 0 && features.has(sets[i - 1].feature))
@@ -385,6 +486,7 @@ FeatureSet FeatureSet::of_host() {
                       F::fsgsbase, F::invpcid, F::smap, F::xsaveopt, F::xsavec})
         set.add(f); // x86-64's own, and those that helpers do without the host's aid
     u32 a = 0, b = 0, c = 0, d = 0;
+    u64 host_xcr0 = 0;
     const auto when = [&](bool on, F f) {
         if (on) set.add(f);
     };
@@ -403,6 +505,7 @@ FeatureSet FeatureSet::of_host() {
         when((c >> 29 & 1) != 0, F::f16c);
         when((c >> 30 & 1) != 0, F::rdrand);
         const bool host_avx = (c >> 27 & 1) != 0 && (c >> 28 & 1) != 0;
+        if ((c >> 27 & 1) != 0) host_xcr0 = read_xcr0();
         when(host_avx, F::avx);
         when(host_avx && set.has(F::aes), F::avx_aes);
         if (!host_avx) {
@@ -419,6 +522,11 @@ FeatureSet FeatureSet::of_host() {
         when((b >> 23 & 1) != 0, F::clflushopt);
         when((b >> 24 & 1) != 0, F::clwb);
         when((b >> 29 & 1) != 0, F::sha);
+        when((c >> 8 & 1) != 0, F::gfni);
+        when((c >> 8 & 1) != 0 && set.has(F::avx), F::avx_gfni);
+        when((c >> 9 & 1) != 0 && set.has(F::avx_aes), F::vaes);
+        when((c >> 10 & 1) != 0 && set.has(F::avx) && set.has(F::pclmulqdq), F::vpclmulqdq);
+        add_avx512(set, host_xcr0);
     }
     if (__get_cpuid(0x80000001, &a, &b, &c, &d) != 0) when((c >> 5 & 1) != 0, F::lzcnt);
     // "Auth" and "Hygo": theirs is one operation; that of others takes seven.

@@ -62,6 +62,21 @@ enum class Feature : u8 {
     fma,
     f16c,
     avx_aes,
+    gfni,
+    avx_gfni,
+    vaes,
+    vpclmulqdq,
+    avx512, ///< F, CD, BW, DQ and VL: guests are shown all of these or none
+    avx512_ifma,
+    avx512_vbmi,
+    avx512_vbmi2,
+    avx512_vnni,
+    avx512_bf16,
+    avx512_bitalg,
+    avx512_vpopcntdq,
+    avx512_gfni,
+    avx512_vaes,
+    avx512_vpclmulqdq,
     clflushopt,
     clwb,
     rdtscp,
@@ -102,9 +117,9 @@ struct Disposition {
 };
 class FeatureSet {
 public:
-    void add(Feature f) { m_bits |= u64{1} << static_cast<unsigned>(f); }
+    constexpr void add(Feature f) { m_bits |= u64{1} << static_cast<unsigned>(f); }
     void remove(Feature f) { m_bits &= ~(u64{1} << static_cast<unsigned>(f)); }
-    [[nodiscard]] bool has(Feature f) const {
+    [[nodiscard]] constexpr bool has(Feature f) const {
         return (m_bits >> static_cast<unsigned>(f) & 1) != 0;
     }
     [[nodiscard]] FeatureSet without(FeatureSet others) const {
@@ -114,10 +129,22 @@ public:
     }
     /// What the CPU that this process runs on has of the table's features.
     [[nodiscard]] static FeatureSet of_host();
+    /// Those whose state is that of AVX-512 (XCR0, bits 5 to 7).
+    [[nodiscard]] static constexpr FeatureSet of_avx512();
 
 private:
     u64 m_bits = 0;
 };
+constexpr FeatureSet FeatureSet::of_avx512() {
+    FeatureSet set;
+    for (const Feature f : {Feature::avx512, Feature::avx512_ifma, Feature::avx512_vbmi,
+                            Feature::avx512_vbmi2, Feature::avx512_vnni, Feature::avx512_bf16,
+                            Feature::avx512_bitalg, Feature::avx512_vpopcntdq, Feature::avx512_gfni,
+                            Feature::avx512_vaes, Feature::avx512_vpclmulqdq})
+        set.add(f);
+    return set;
+}
+
 [[nodiscard]] Disposition disposition(const ZydisDecodedInstruction& instruction,
                                       FeatureSet features);
 

@@ -15,13 +15,16 @@ void put(u8 (&legacy)[512], unsigned offset, T value) {
 }
 
 bool all_zero(const u8* bytes, u64 size) {
-    u64 sum = 0; // every caller's size is a multiple of 8
-    for (u64 i = 0; i < size; i += 8) {
-        u64 word;
-        std::memcpy(&word, bytes + i, sizeof word);
-        sum |= word;
+    // Every caller's size is a multiple of 64. State that is in use mostly shows it early.
+    for (u64 i = 0; i < size; i += 64) {
+        u64 words[8];
+        std::memcpy(words, bytes + i, sizeof words);
+        u64 sum = 0;
+        for (const u64 word : words)
+            sum |= word;
+        if (sum != 0) return false;
     }
-    return sum == 0;
+    return true;
 }
 
 void clear_x87_pointers(u8 (&legacy)[512]) {
@@ -42,7 +45,8 @@ constexpr u16 summarise(u16 fsw, u16 fcw) {
 
 } // namespace
 
-LiveState::LiveState(Cpu& cpu) : m_state(cpu.cb.state.extended) {
+LiveState::LiveState(Cpu& cpu)
+    : m_state(cpu.cb.state.extended), m_avx512_in_use(cpu.avx512_in_use) {
     u64 present = 0;
     std::memcpy(&present, m_state.header, sizeof present);
     u8(&legacy)[512] = m_state.legacy;
@@ -54,6 +58,7 @@ LiveState::LiveState(Cpu& cpu) : m_state(cpu.cb.state.extended) {
     // MXCSR belongs to no component here: the standard form of XSAVE and XRSTOR always has it.
     if ((present & xcr0::sse) == 0) std::fill_n(xmm(0), xmm_bytes, u8{0});
     if ((present & xcr0::avx) == 0) std::memset(m_state.ymm_high, 0, sizeof m_state.ymm_high);
+    initialise_avx512(m_state, xcr0::avx512 & ~present);
     put<u32>(legacy, ExtendedState::mxcsr_mask, mxcsr_mask());
     clear_x87_pointers(legacy);
 }
@@ -69,7 +74,13 @@ u64 LiveState::in_use() const {
     const bool x87 = fcw() != initial_fcw || fsw() != 0 || ftw() != 0 || !all_zero(st(0), st_bytes);
     const bool sse = !all_zero(m_state.legacy + ExtendedState::xmm0, xmm_bytes);
     const bool avx = !all_zero(m_state.ymm_high[0], sizeof m_state.ymm_high);
-    return (x87 ? xcr0::x87 : 0) | (sse ? xcr0::sse : 0) | (avx ? xcr0::avx : 0);
+    const u64 others = (x87 ? xcr0::x87 : 0) | (sse ? xcr0::sse : 0) | (avx ? xcr0::avx : 0);
+    if (!m_avx512_in_use) return others;
+    const bool opmask = !all_zero(m_state.opmask[0], sizeof m_state.opmask);
+    const bool zmm_high = !all_zero(m_state.zmm_high[0], sizeof m_state.zmm_high);
+    const bool high_zmm = !all_zero(m_state.high_zmm[0], sizeof m_state.high_zmm);
+    return others | (opmask ? xcr0::opmask : 0) | (zmm_high ? xcr0::zmm_high : 0) |
+           (high_zmm ? xcr0::high_zmm : 0);
 }
 
 void LiveState::set_x87_words(u16 fcw, u16 fsw, u8 ftw) {
@@ -82,6 +93,36 @@ void LiveState::set_x87_words(u16 fcw, u16 fsw, u8 ftw) {
     put<u16>(m_state.legacy, ExtendedState::ftw, ftw);
 }
 
+void LiveState::get_zmm(unsigned i, u8 (&out)[64]) const {
+    if (i >= 16) {
+        std::memcpy(out, m_state.high_zmm[i - 16], 64);
+        return;
+    }
+    std::memcpy(out, m_state.legacy + ExtendedState::xmm0 + 16 * i, 16);
+    std::memcpy(out + 16, m_state.ymm_high[i], 16);
+    std::memcpy(out + 32, m_state.zmm_high[i], 32);
+}
+
+void LiveState::set_zmm(unsigned i, const u8 (&in)[64]) {
+    if (i >= 16) {
+        std::memcpy(m_state.high_zmm[i - 16], in, 64);
+        return;
+    }
+    std::memcpy(xmm(i), in, 16);
+    std::memcpy(m_state.ymm_high[i], in + 16, 16);
+    std::memcpy(m_state.zmm_high[i], in + 32, 32);
+}
+
+u64 LiveState::opmask(unsigned i) const {
+    u64 value;
+    std::memcpy(&value, m_state.opmask[i], sizeof value);
+    return value;
+}
+
+void LiveState::set_opmask(unsigned i, u64 value) {
+    std::memcpy(m_state.opmask[i], &value, sizeof value);
+}
+
 void LiveState::get_ymm(unsigned i, u8 (&out)[32]) const {
     std::memcpy(out, m_state.legacy + ExtendedState::xmm0 + 16 * i, 16);
     std::memcpy(out + 16, m_state.ymm_high[i], 16);
@@ -90,6 +131,13 @@ void LiveState::get_ymm(unsigned i, u8 (&out)[32]) const {
 void LiveState::set_ymm(unsigned i, const u8 (&in)[32]) {
     std::memcpy(xmm(i), in, 16);
     std::memcpy(m_state.ymm_high[i], in + 16, 16);
+    std::memset(m_state.zmm_high[i], 0, sizeof m_state.zmm_high[i]);
+}
+
+void initialise_avx512(ExtendedState& state, u64 components) {
+    if ((components & xcr0::opmask) != 0) std::memset(state.opmask, 0, sizeof state.opmask);
+    if ((components & xcr0::zmm_high) != 0) std::memset(state.zmm_high, 0, sizeof state.zmm_high);
+    if ((components & xcr0::high_zmm) != 0) std::memset(state.high_zmm, 0, sizeof state.high_zmm);
 }
 
 u32 mxcsr_mask() {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-/// @file Masked moves and gathers: VMASKMOVPS/PD, VPMASKMOVD/Q, MASKMOVQ, (V)MASKMOVDQU, VGATHER*,
-/// VPGATHER*.
+/// @file Masked moves: VMASKMOVPS/PD, VPMASKMOVD/Q, MASKMOVQ, (V)MASKMOVDQU.
 ///
 /// What the mask leaves out is not accessed and cannot fault (SDM vol. 2, the instructions' own
 /// pages).
 #include "processor/soft/access_checks.h"
 #include "processor/soft/extended_state.h"
 #include "processor/soft/helpers.h"
+#include "processor/soft/vector_elements.h"
 
 #include <Zydis/Zydis.h>
 #include <algorithm>
@@ -17,28 +17,6 @@ namespace {
 
 constexpr unsigned ymm_bytes = 32;
 using Ymm = u8[ymm_bytes];
-
-/// What every VEX instruction checks first; true if `result` is to be returned.
-bool avx_refused(Cpu& cpu, HelperResult& result) {
-    constexpr u64 needed = xcr0::sse | xcr0::avx;
-    if ((cpu.cb.state.cr4 & cr4::osxsave) == 0 || (cpu.cb.state.xcr0 & needed) != needed)
-        result = cpu.raise(Vector::ud);
-    else if ((cpu.cb.state.cr0 & cr0::ts) != 0)
-        result = cpu.raise(Vector::nm);
-    else
-        return false;
-    return true;
-}
-
-bool sign_bit(const u8* element, unsigned size) { return (element[size - 1] & 0x80) != 0; }
-
-/// Which elements of a register have their sign bit set, bit 0 for the lowest.
-u32 element_mask(const u8* mask, unsigned elements, unsigned size) {
-    u32 enabled = 0;
-    for (unsigned i = 0; i < elements; ++i)
-        if (sign_bit(mask + i * size, size)) enabled |= 1U << i;
-    return enabled;
-}
 
 /// Calls `function(first, count)` for every run of enabled elements, lowest first, until it returns
 /// false.
@@ -184,36 +162,6 @@ HelperResult maskmovq(Cpu& cpu, const Instruction& insn) {
     return HelperResult::next;
 }
 
-struct GatherShape {
-    unsigned index_size = 0; ///< bytes; 0: not a gather
-    unsigned element_size = 0;
-};
-
-GatherShape gather_shape(u16 mnemonic) {
-    switch (mnemonic) {
-    case ZYDIS_MNEMONIC_VGATHERDPS:
-    case ZYDIS_MNEMONIC_VPGATHERDD: return {4, 4};
-    case ZYDIS_MNEMONIC_VGATHERDPD:
-    case ZYDIS_MNEMONIC_VPGATHERDQ: return {4, 8};
-    case ZYDIS_MNEMONIC_VGATHERQPS:
-    case ZYDIS_MNEMONIC_VPGATHERQD: return {8, 4};
-    case ZYDIS_MNEMONIC_VGATHERQPD:
-    case ZYDIS_MNEMONIC_VPGATHERQQ: return {8, 8};
-    default: return {};
-    }
-}
-
-i64 vector_index(const u8* index, unsigned size) {
-    if (size == 4) {
-        i32 value;
-        std::memcpy(&value, index, sizeof value);
-        return value;
-    }
-    i64 value;
-    std::memcpy(&value, index, sizeof value);
-    return value;
-}
-
 } // namespace
 
 HelperResult maskmov(Cpu& cpu, const Instruction& insn) {
@@ -227,60 +175,6 @@ HelperResult maskmov(Cpu& cpu, const Instruction& insn) {
     case ZYDIS_MNEMONIC_MASKMOVQ: return maskmovq(cpu, insn);
     default: return cpu.raise(Vector::ud);
     }
-}
-
-HelperResult gather(Cpu& cpu, const Instruction& insn) {
-    const GatherShape shape = gather_shape(insn.mnemonic);
-    // There is no VSIB with 16-bit addressing, and the three registers must differ.
-    if (shape.index_size == 0 || insn.address_size == 2 || insn.index == Instruction::no_register ||
-        insn.reg == insn.index || insn.reg == insn.vvvv || insn.index == insn.vvvv)
-        return cpu.raise(Vector::ud);
-    HelperResult refused{};
-    if (avx_refused(cpu, refused)) return refused;
-
-    LiveState live(cpu);
-    Ymm destination;
-    Ymm index;
-    Ymm mask;
-    live.get_ymm(insn.reg & 15, destination);
-    live.get_ymm(insn.index & 15, index);
-    live.get_ymm(insn.vvvv & 15, mask);
-
-    const unsigned size = shape.element_size;
-    const unsigned elements = insn.vector_length / std::max(shape.index_size, size);
-    const u32 enabled = element_mask(mask, elements, size);
-    // The mask as it stands in the register while elements remain: all ones or zeros.
-    for (unsigned i = 0; i < ymm_bytes / size; ++i)
-        std::memset(mask + i * size, i < elements && (enabled >> i & 1) != 0 ? 0xff : 0, size);
-
-    const u64 base = insn.base <= r15 ? cpu.cb.state.gpr[insn.base] : 0;
-    const u64 address_mask = insn.address_size == 8 ? ~u64{0} : 0xffffffff;
-    bool progress = false;
-    for (unsigned i = 0; i < elements; ++i) {
-        if ((enabled >> i & 1) == 0) continue;
-        const u64 offset =
-            base + static_cast<u64>(vector_index(index + i * shape.index_size, shape.index_size)) *
-                       insn.scale;
-        const Gva gva =
-            cpu.linear(insn.segment, (offset + static_cast<u64>(insn.displacement)) & address_mask);
-        u8 element[8];
-        if (!check_access(cpu, insn.segment, gva, size, false) || !cpu.read(gva, element, size)) {
-            // What was gathered stays, so that running the instruction again goes on from here.
-            if (progress) {
-                live.set_ymm(insn.reg & 15, destination);
-                live.set_ymm(insn.vvvv & 15, mask);
-            }
-            return HelperResult::fault;
-        }
-        std::memcpy(destination + i * size, element, size);
-        std::memset(mask + i * size, 0, size);
-        progress = true;
-        cpu.mmio_have = cpu.mmio_taken = 0; // the element is not read again
-    }
-    std::memset(destination + elements * size, 0, ymm_bytes - elements * size);
-    live.set_ymm(insn.reg & 15, destination);
-    live.set_ymm(insn.vvvv & 15, mask);
-    return HelperResult::next;
 }
 
 } // namespace gnomon::processor::soft

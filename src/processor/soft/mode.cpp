@@ -8,15 +8,15 @@ namespace gnomon::processor::soft {
 
 Mode Mode::of(const Cpu& cpu) {
     const RegisterBlock& s = cpu.cb.state;
-    u16 bits = 0;
+    u32 bits = 0;
     if (cpu.cb.monitor_mode)
-        bits = static_cast<u16>(TlbSet::monitor);
+        bits = static_cast<u32>(TlbSet::monitor);
     else if (s.cpl() == 3)
-        bits = static_cast<u16>(TlbSet::user);
+        bits = static_cast<u32>(TlbSet::user);
     else if ((s.cr4 & cr4::smap) != 0 && (s.rflags & rflags::ac) == 0)
-        bits = static_cast<u16>(TlbSet::supervisor);
+        bits = static_cast<u32>(TlbSet::supervisor);
     else
-        bits = static_cast<u16>(TlbSet::supervisor_ac);
+        bits = static_cast<u32>(TlbSet::supervisor_ac);
 
     if (s.code64()) {
         bits |= code64 | flat;
@@ -43,7 +43,10 @@ Mode Mode::of(const Cpu& cpu) {
     if (!ts && !em) bits |= fpu;
     if (!ts && !em && (s.cr4 & cr4::osfxsr) != 0) bits |= sse;
     constexpr u64 avx_state = xcr0::avx | xcr0::sse;
-    if (!ts && (s.cr4 & cr4::osxsave) != 0 && (s.xcr0 & avx_state) == avx_state) bits |= avx;
+    if (!ts && (s.cr4 & cr4::osxsave) != 0 && (s.xcr0 & avx_state) == avx_state) {
+        bits |= avx;
+        if ((s.xcr0 & xcr0::avx512) == xcr0::avx512) bits |= avx512;
+    }
     // Debug breakpoints are looked at between instructions.
     if ((s.rflags & rflags::tf) != 0 || cpu.single_step_once || any_breakpoint(s)) bits |= single;
     if (cpu.view_on && s.code64() && s.cpl() == 3 &&
@@ -53,7 +56,7 @@ Mode Mode::of(const Cpu& cpu) {
 }
 
 Mode Mode::at(const Cpu& cpu, Gva place) const {
-    Mode mode{static_cast<u16>(bits & ~hooked)};
+    Mode mode{bits & ~hooked};
     if (set() == TlbSet::supervisor || set() == TlbSet::supervisor_ac)
         for (const Gva hook : cpu.cb.execution_hook)
             if (hook != Gva() && hook.page() == place.page()) mode.bits |= hooked;

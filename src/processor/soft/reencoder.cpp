@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "processor/soft/reencoder.h"
 
+#include "base/verify.h"
+
 namespace gnomon::processor::soft {
 
 namespace {
@@ -42,19 +44,26 @@ bool needs_operand_size_prefix(const DecodedInstruction& d) {
     return false;
 }
 
-/// The fields that REX or VEX extend, complete (0-15).
+bool is_evex(const DecodedInstruction& d) {
+    return d.z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX;
+}
+const u8* evex_bytes(const DecodedInstruction& d) { return d.bytes + d.z.raw.evex.offset; }
+
+/// The fields that REX, VEX or EVEX extend, complete (0-15, or 0-31 of vector registers in EVEX).
 struct Fields {
     u8 reg, rm, index, vvvv;
     bool w, l;
     u8 pp, map;
 };
 
-/// Whether VEX.W is no more than the size of an integer, which 32-bit code has only one of: there
-/// the bit is ignored (SDM vol. 2, the instructions' own pages).
+/// Whether W of VEX or EVEX is no more than the size of an integer, which 32-bit code has only one
+/// of: there the bit is ignored (SDM vol. 2, the instructions' own pages).
 bool w_is_integer_size(const DecodedInstruction& d) {
     switch (d.z.mnemonic) {
     case ZYDIS_MNEMONIC_VCVTSI2SS:
     case ZYDIS_MNEMONIC_VCVTSI2SD:
+    case ZYDIS_MNEMONIC_VCVTUSI2SS:
+    case ZYDIS_MNEMONIC_VCVTUSI2SD:
     case ZYDIS_MNEMONIC_VMOVD:
     case ZYDIS_MNEMONIC_VPEXTRD:
     case ZYDIS_MNEMONIC_VPINSRD:
@@ -89,6 +98,22 @@ Fields guest_fields(const DecodedInstruction& d) {
         }
         if ((vex[1] & 0x80) == 0) f.reg |= 8;
         if (three && (vex[1] & 0x20) == 0) f.rm |= 8;
+        return f;
+    }
+    if (is_evex(d)) {
+        const u8* evex = evex_bytes(d);
+        f.vvvv = static_cast<u8>(~evex[2] >> 3 & 15);
+        f.w = (evex[2] & 0x80) != 0;
+        if (!d.compact.code64) {
+            f.vvvv &= 7;
+            f.w = f.w && !w_is_integer_size(d);
+            return f;
+        }
+        if ((evex[1] & 0x80) == 0) f.reg |= 8;
+        if ((evex[1] & 0x40) == 0) f.rm |= 16; // of a register
+        if ((evex[1] & 0x20) == 0) f.rm |= 8;
+        if ((evex[1] & 0x10) == 0) f.reg |= 16;
+        if ((evex[3] & 0x08) == 0) f.vvvv |= 16;
         return f;
     }
     f.w = d.z.raw.rex.W != 0;
@@ -134,14 +159,16 @@ Fields host_fields(const DecodedInstruction& d, HostRegisters r, HostMemory memo
     return f;
 }
 
-void emit_modrm(Assembler& a, const Fields& f, HostMemory memory, int displacement) {
+/// @param scaled a displacement of one byte would count in units of the operand's size.
+void emit_modrm(Assembler& a, const Fields& f, HostMemory memory, int displacement,
+                bool scaled = false) {
     const u8 reg = static_cast<u8>((f.reg & 7) << 3);
     switch (memory) {
     case HostMemory::none: a.db(0xc0U | reg | (f.rm & 7U)); break;
     case HostMemory::address: // [R14 + displacement]
         if (displacement == 0) {
             a.db(0x00U | reg | 6U);
-        } else if (displacement == static_cast<i8>(displacement)) {
+        } else if (!scaled && displacement == static_cast<i8>(displacement)) {
             a.db(0x40U | reg | 6U), a.db(static_cast<u8>(displacement));
         } else {
             a.db(0x80U | reg | 6U), a.dd(static_cast<u32>(displacement));
@@ -152,7 +179,7 @@ void emit_modrm(Assembler& a, const Fields& f, HostMemory memory, int displaceme
         const u8 sib = static_cast<u8>((f.index & 7) << 3 | 6);
         if (displacement == 0) {
             a.db(0x04U | reg), a.db(sib);
-        } else if (displacement == static_cast<i8>(displacement)) {
+        } else if (!scaled && displacement == static_cast<i8>(displacement)) {
             a.db(0x44U | reg), a.db(sib), a.db(static_cast<u8>(displacement));
         } else {
             a.db(0x84U | reg), a.db(sib), a.dd(static_cast<u32>(displacement));
@@ -160,6 +187,7 @@ void emit_modrm(Assembler& a, const Fields& f, HostMemory memory, int displaceme
         break;
     }
     case HostMemory::in_frame: // 8 bits are enough
+        VERIFY(!scaled);
         a.db(0x44U | reg), a.db(0x24), a.db(static_cast<u8>(displacement));
         break;
     }
@@ -175,11 +203,22 @@ void emit_immediates(Assembler& a, const DecodedInstruction& d) {
         a.db(d.bytes[i] & mask);
 }
 
+/// The prefix's payload but for the registers is the guest's: map, pp, z, L'L, b and aaa.
+void emit_evex(Assembler& a, const DecodedInstruction& d, const Fields& f, HostMemory memory) {
+    const u8* evex = evex_bytes(d);
+    const bool x = memory == HostMemory::none ? (f.rm & 16) != 0 : (f.index & 8) != 0;
+    a.db(0x62);
+    a.db(((f.reg & 8) != 0 ? 0 : 0x80U) | (x ? 0 : 0x40U) | ((f.rm & 8) != 0 ? 0 : 0x20U) |
+         ((f.reg & 16) != 0 ? 0 : 0x10U) | (evex[1] & 0x0fU));
+    a.db((f.w ? 0x80U : 0) | (~f.vvvv & 15U) << 3 | (evex[2] & 0x07U));
+    a.db((evex[3] & 0xf7U) | ((f.vvvv & 16) != 0 ? 0 : 0x08U));
+}
+
 } // namespace
 
 bool means_another_thing_here(const DecodedInstruction& d) {
     if (d.compact.code64) return false;
-    return d.z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX || is_alias_of_80(d);
+    return d.z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX || is_evex(d) || is_alias_of_80(d);
 }
 
 bool needs_rex(const DecodedInstruction& d, HostRegisters registers, HostMemory memory) {
@@ -190,6 +229,13 @@ bool needs_rex(const DecodedInstruction& d, HostRegisters registers, HostMemory 
 void reencode(Assembler& a, const DecodedInstruction& d, HostRegisters registers, HostMemory memory,
               int displacement) {
     const Fields f = host_fields(d, registers, memory);
+    if (is_evex(d)) {
+        emit_evex(a, d, f, memory);
+        a.db(d.z.opcode);
+        emit_modrm(a, f, memory, displacement, true);
+        emit_immediates(a, d);
+        return;
+    }
     if (d.z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) {
         const u8 last = static_cast<u8>((~f.vvvv & 15) << 3 | (f.l ? 4 : 0) | f.pp);
         if (f.map == 1 && !f.w && ((f.rm | f.index) & 8) == 0) {

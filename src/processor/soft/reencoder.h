@@ -2,9 +2,9 @@
 /// @file Re-emission: the guest's own instruction bytes with their registers and memory operand
 /// replaced.
 ///
-/// Prefixes, opcode and immediates are carried over byte for byte; only REX or VEX, ModRM and SIB
-/// are made anew. So the form stays exactly the one that the guest chose, whatever another encoder
-/// would have preferred.
+/// Prefixes, opcode and immediates are carried over byte for byte; only REX, VEX or EVEX, ModRM and
+/// SIB are made anew. So the form stays exactly the one that the guest chose, whatever another
+/// encoder would have preferred.
 #pragma once
 
 #include "processor/soft/assembler.h"

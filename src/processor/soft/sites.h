@@ -4,6 +4,7 @@
 #pragma once
 
 #include "processor/soft/helpers.h"
+#include "processor/soft/masked_elements.h"
 
 namespace gnomon::processor::soft {
 
@@ -39,6 +40,7 @@ struct AccessSite {
     u8 alignment = 1;           ///< #GP(0) unless the address is a multiple
     TlbSet set = TlbSet::user;
     bool code64 = true;
+    MaskedElements masked; ///< AVX-512: of `size` bytes only what the mask selects
 };
 
 struct PageCode;

@@ -3,6 +3,7 @@
 
 #include "processor/soft/access_checks.h"
 #include "processor/soft/calls.h"
+#include "processor/soft/masked_access.h"
 #include "processor/soft/mmu.h"
 #include "processor/soft/singly.h"
 #include "processor/soft/twin.h"
@@ -28,6 +29,7 @@ int resolve_access(Cpu& cpu, Gva address, AccessSite& site, u32 commit_thunk) {
     cpu.cb.state.rip = cpu.page_base + site.page_offset;
     if (!site.code64) cpu.cb.state.rip &= 0xffffffff;
     cpu.pending.kind = Pending::Kind::none;
+    if (site.masked.mask != 0) return resolve_masked(cpu, address, site, commit_thunk);
     const u32 size = site.size;
     // The target of a CALL is looked at before the push.
     if (site.indirect_call && site.code64 && !Cpu::canonical(cpu.branch_target)) {
@@ -169,6 +171,7 @@ int resolve_group(Cpu& cpu, Gva address, GroupSite& site) {
 }
 
 int commit_access(Cpu& cpu, AccessSite& site) {
+    if (site.masked.mask != 0) return commit_masked(cpu, site);
     Cpu::SlowAccess& slow = cpu.slow;
     const u32 second_size = slow.size - slow.first_size;
     const unsigned pages = second_size != 0 ? 2 : 1;

@@ -73,10 +73,12 @@ Result<std::unique_ptr<SoftProcessor>> SoftProcessor::create(const SoftProcessor
                               {on_slow_access, on_commit, on_helper, on_branch, on_far_link,
                                on_straddle, on_group, on_guess, on_extended_helper},
                               {.avx = p->m_features.has(Feature::avx),
+                               .avx512 = p->m_features.has(Feature::avx512),
                                .bmi2 = p->m_features.has(Feature::bmi2),
                                .keep_vectors = calls_keep_vectors()});
     p->empty_jump_caches();
     p->m_cpu->outside_thunk = p->m_thunks.outside;
+    p->m_cpu->avx512_available = p->m_features.has(Feature::avx512);
     p->m_cpu->commit_thunk = p->m_thunks.commit;
     p->m_cpu->enter_thunk = p->m_thunks.enter;
     p->m_translator =

@@ -104,5 +104,8 @@ private:
 /// @return whether the x87 registers are as after FNINIT.
 [[nodiscard]] bool export_extended_state(Cpu& cpu);
 void import_extended_state(Cpu& cpu);
+/// From now on the guest's state of AVX-512 is kept: it is about to use it. Not while the guest's
+/// vector registers are in the host's.
+void begin_avx512(Cpu& cpu);
 
 } // namespace gnomon::processor::soft

@@ -8,7 +8,7 @@ namespace gnomon::processor::soft {
 
 bool fetches_from(Cpu& cpu, Gva gva, const PageCode& page) {
     const TlbSet set = page.mode.set();
-    const u16 set_mode = page.mode.bits & static_cast<u16>(~Mode::hooked);
+    const u32 set_mode = page.mode.bits & ~Mode::hooked;
     if (!Cpu::canonical(gva.value()) || cpu.tlb_contexts->fetch_mode(set) != set_mode ||
         page.mode.at(cpu, gva) != page.mode)
         return false;
@@ -23,7 +23,7 @@ LookUp look_up(Cpu& cpu, Mode mode) {
     // Blocks of one instruction do not look into the fetch TLB, which keeps those of another mode.
     const bool cached = !mode.has(Mode::single);
     // Whether a page is hooked follows from its address, by which fetch entries are found.
-    if (cached) cpu.tlb_contexts->set_fetch_mode(set, mode.bits & static_cast<u16>(~Mode::hooked));
+    if (cached) cpu.tlb_contexts->set_fetch_mode(set, mode.bits & ~Mode::hooked);
     const u64 rip = cpu.cb.state.rip;
     const Gva gva = fetch_address(cpu.cb.state, rip);
     cpu.page_base = rip - gva.page_offset();

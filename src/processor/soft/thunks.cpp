@@ -17,8 +17,8 @@ const Xbyak::Reg64* const pinned[] = {&host::rax, &host::rcx, &host::rdx, &host:
 class ThunkMaker {
 public:
     ThunkMaker(CodeCache& cache, const ThunkOptions& options)
-        : m(cache), m_avx(options.avx), m_bmi2(options.bmi2), m_keep_vectors(options.keep_vectors) {
-    }
+        : m(cache), m_avx(options.avx), m_avx512(options.avx512), m_bmi2(options.bmi2),
+          m_keep_vectors(options.keep_vectors) {}
 
     Thunks make(const ThunkTargets& targets) {
         Thunks t;
@@ -260,6 +260,11 @@ private:
             else
                 m.movups(m.ptr[Xbyak::RegExp(at)], Xbyak::Xmm(i));
         }
+        if_avx512_in_use([this](int i) {
+            m.db(0x65), m.vextractf64x4(m.ptr[zmm_high(i)], Xbyak::Zmm(i), 1);
+            m.db(0x65), m.vmovaps(m.ptr[high_zmm(i)], Xbyak::Zmm(16 + i));
+            if (i < 8) m.db(0x65), m.kmovq(m.qword[opmask(i)], Xbyak::Opmask(i));
+        });
         if (m_avx) m.vzeroupper();
         m.db(0x65), m.stmxcsr(m.dword[Xbyak::RegExp(std::size_t{GNOMON_CPU(guest_mxcsr)})]);
         m.db(0x65), m.ldmxcsr(m.dword[Xbyak::RegExp(std::size_t{GNOMON_CPU(host_mxcsr)})]);
@@ -275,6 +280,31 @@ private:
             else
                 m.movups(Xbyak::Xmm(i), m.ptr[Xbyak::RegExp(at)]);
         }
+        if_avx512_in_use([this](int i) {
+            m.db(0x65), m.vinsertf64x4(Xbyak::Zmm(i), Xbyak::Zmm(i), m.ptr[zmm_high(i)], 1);
+            m.db(0x65), m.vmovaps(Xbyak::Zmm(16 + i), m.ptr[high_zmm(i)]);
+            if (i < 8) m.db(0x65), m.kmovq(Xbyak::Opmask(i), m.qword[opmask(i)]);
+        });
+    }
+
+    /// What the guest's state of AVX-512 needs, if it has any. Flags are lost.
+    template <class Each>
+    void if_avx512_in_use(Each&& each) {
+        if (!m_avx512) return;
+        m.db(0x65), m.cmp(m.byte[Xbyak::RegExp(std::size_t{GNOMON_CPU(avx512_in_use)})], 0);
+        const u32 unused = m.jump_if_later(Assembler::z);
+        for (int i = 0; i < 16; ++i)
+            each(i);
+        m.bind(unused);
+    }
+    static Xbyak::RegExp zmm_high(int i) {
+        return {std::size_t{GNOMON_CPU(cb.state.extended.zmm_high)} + 32U * static_cast<u32>(i)};
+    }
+    static Xbyak::RegExp high_zmm(int i) {
+        return {std::size_t{GNOMON_CPU(cb.state.extended.high_zmm)} + 64U * static_cast<u32>(i)};
+    }
+    static Xbyak::RegExp opmask(int i) {
+        return {std::size_t{GNOMON_CPU(cb.state.extended.opmask)} + 8U * static_cast<u32>(i)};
     }
 
     static constexpr unsigned rsp_index = 4;
@@ -282,7 +312,7 @@ private:
     /// With what makes RSP, after the return address and six registers, a multiple of 16.
     static constexpr u32 frame_size = sizeof(Frame) + 8;
     Assembler m;
-    bool m_avx, m_bmi2, m_keep_vectors;
+    bool m_avx, m_avx512, m_bmi2, m_keep_vectors;
     u32 m_leave_live = 0, m_leave_saved = 0;
 };
 

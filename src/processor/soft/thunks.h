@@ -19,6 +19,7 @@ struct ThunkTargets {
 
 struct ThunkOptions {
     bool avx = false;          ///< the host has it
+    bool avx512 = false;       ///< likewise
     bool bmi2 = false;         ///< likewise
     bool keep_vectors = false; ///< targets other than extended_helper use general registers only
 };

@@ -93,8 +93,8 @@ public:
         return set != TlbSet::monitor && gva.value() >> 63 != 0 &&
                !state(set).may_have_fetches_near(gva);
     }
-    [[nodiscard]] u16 fetch_mode(TlbSet set) { return state(set).fetch_mode(); }
-    void set_fetch_mode(TlbSet set, u16 mode) {
+    [[nodiscard]] u32 fetch_mode(TlbSet set) { return state(set).fetch_mode(); }
+    void set_fetch_mode(TlbSet set, u32 mode) {
         if (state(set).set_fetch_mode(mode)) ++cpu().statistics.fetch_set_flushes;
     }
 

@@ -38,13 +38,13 @@ public:
     void forget_fetches();
     void revoke_writes(Hva host_page);
     /// All fetch entries are of one mode: forgets those of another. @return whether it was another.
-    bool set_fetch_mode(u16 mode) {
+    bool set_fetch_mode(u32 mode) {
         if (mode == m_tlb->fetch_mode) return false;
         forget_fetches();
         m_tlb->fetch_mode = mode;
         return true;
     }
-    [[nodiscard]] u16 fetch_mode() const { return static_cast<u16>(m_tlb->fetch_mode); }
+    [[nodiscard]] u32 fetch_mode() const { return static_cast<u32>(m_tlb->fetch_mode); }
     [[nodiscard]] const Tlb& tlb() const { return *m_tlb; }
 
 private:

@@ -104,8 +104,8 @@ private:
     [[nodiscard]] bool may_fetch(const TlbSetState& state, unsigned i, u64 root, TlbSet set) const {
         const Walk found = find(state.tlb().fetch_tag[i], root, Reach::execute, set);
         if (found.kind != Walk::Kind::ram) return false;
-        for (const u16 hooked : {u16{0}, Mode::hooked}) {
-            const Mode mode{static_cast<u16>(state.fetch_mode() | hooked)};
+        for (const u32 hooked : {u32{0}, Mode::hooked}) {
+            const Mode mode{state.fetch_mode() | hooked};
             const PageCode* page = m_cpu.code_cache->find_page(found.frame, mode);
             if (page != nullptr && fetch_code(page_of(state.tlb().fetch_tag[i]), page->entries) ==
                                        state.tlb().fetch_code[i])

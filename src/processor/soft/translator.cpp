@@ -5,6 +5,7 @@
 #include "processor/activity.h"
 #include "processor/soft/emission.h"
 #include "processor/soft/singly.h"
+#include "processor/soft/soft_processor.h"
 #include "processor/soft/target.h"
 
 #include <algorithm>
@@ -104,6 +105,8 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
                                       static_cast<u16>(at), m_features, d);
             crossing = true;
         }
+        if (page.mode.has(Mode::avx512) && FeatureSet::of_avx512().has(d.disposition.feature))
+            begin_avx512(cpu);
         ++count;
         at += d.compact.length;
         if (crossing || ends_block(d)) break;
