@@ -314,6 +314,8 @@ void HostileMachine::reset_registers() {
     s.efer =
         processor::efer::sce | processor::efer::lme | processor::efer::lma | processor::efer::nxe;
     s.xcr0 = processor::xcr0::x87 | processor::xcr0::sse | processor::xcr0::avx;
+    using processor::soft::Feature, processor::soft::FeatureSet;
+    if (FeatureSet::of_host().has(Feature::avx512)) s.xcr0 |= processor::xcr0::avx512;
     s.gdtr = {place::gdt, 0x18f, 0};
     s.idtr = {place::idt, 0xfff, 0};
     s.tr = flat(selector::tss, 0xb | Segment::present);

@@ -211,7 +211,7 @@ bool ProgramMaker::instruction(Writer& w, Random& random) {
     const auto put = [&](u8 b) { bytes[size++] = b; };
     if (random.percent(15)) put(random.pick<u8>({0x66, 0xf2, 0xf3, 0xf0, 0x67, 0x64, 0x65, 0x2e}));
     if (random.percent(10)) put(random.pick<u8>({0x66, 0xf2, 0xf3}));
-    switch (random.below(8)) {
+    switch (random.below(9)) {
     case 0:
     case 1:
     case 2:
@@ -233,6 +233,14 @@ bool ProgramMaker::instruction(Writer& w, Random& random) {
     case 6:
         size = 0;
         put(0xc5);
+        put(random.byte());
+        put(random.byte());
+        break;
+    case 7:
+        size = 0;
+        put(0x62);
+        put(static_cast<u8>((random.byte() & 0xf0) | (1 + random.below(3))));
+        put(random.byte() | 4);
         put(random.byte());
         put(random.byte());
         break;

@@ -113,7 +113,14 @@ void compare_extended(Report& report, const ExtendedState& native, const Extende
         legacy(fmt::format("xmm{}", i), ExtendedState::xmm0 + 16 * i, 16);
         report.bytes(fmt::format("ymm{} high", i), native.ymm_high[i], guest.ymm_high[i],
                      start.ymm_high[i]);
+        report.bytes(fmt::format("zmm{} high", i), native.zmm_high[i], guest.zmm_high[i],
+                     start.zmm_high[i]);
     }
+    for (unsigned i = 0; i < 16; ++i)
+        report.bytes(fmt::format("zmm{}", 16 + i), native.high_zmm[i], guest.high_zmm[i],
+                     start.high_zmm[i]);
+    for (unsigned i = 0; i < 8; ++i)
+        report.bytes(fmt::format("k{}", i), native.opmask[i], guest.opmask[i], start.opmask[i]);
 }
 
 /// The same bytes for the same state: what the format leaves open, and the last-instruction
@@ -135,6 +142,9 @@ void normalise(ExtendedState& e) {
     }
     if ((present & processor::xcr0::sse) == 0) std::memset(e.legacy + ExtendedState::xmm0, 0, 256);
     if ((present & processor::xcr0::avx) == 0) std::memset(e.ymm_high, 0, sizeof e.ymm_high);
+    if ((present & processor::xcr0::opmask) == 0) std::memset(e.opmask, 0, sizeof e.opmask);
+    if ((present & processor::xcr0::zmm_high) == 0) std::memset(e.zmm_high, 0, sizeof e.zmm_high);
+    if ((present & processor::xcr0::high_zmm) == 0) std::memset(e.high_zmm, 0, sizeof e.high_zmm);
     std::memset(e.header, 0, sizeof e.header);
 }
 

@@ -12,15 +12,15 @@ namespace gnomon::test {
 using processor::soft::Action;
 using processor::soft::DecodedInstruction;
 using processor::soft::DecodeStatus;
+using processor::soft::gpr_number;
 using processor::soft::Instruction;
 using processor::soft::Mode;
 
 namespace {
 
 constexpr Mode user_mode(bool code32) {
-    return Mode{static_cast<u16>(static_cast<u16>(processor::soft::TlbSet::user) |
-                                 (code32 ? 0 : Mode::code64) | Mode::flat | Mode::fpu | Mode::sse |
-                                 Mode::avx)};
+    return Mode{static_cast<u32>(processor::soft::TlbSet::user) | (code32 ? 0 : Mode::code64) |
+                Mode::flat | Mode::fpu | Mode::sse | Mode::avx | Mode::avx512};
 }
 constexpr std::size_t encodings_per_form = 48;
 
@@ -34,6 +34,8 @@ const char* register_class(ZydisRegister reg) {
     case ZYDIS_REGCLASS_MMX: return "mm";
     case ZYDIS_REGCLASS_XMM: return "xmm";
     case ZYDIS_REGCLASS_YMM: return "ymm";
+    case ZYDIS_REGCLASS_ZMM: return "zmm";
+    case ZYDIS_REGCLASS_MASK: return "k";
     case ZYDIS_REGCLASS_SEGMENT: return "sreg";
     case ZYDIS_REGCLASS_CONTROL: return "cr";
     case ZYDIS_REGCLASS_DEBUG: return "dr";
@@ -47,10 +49,16 @@ std::string key_of(const DecodedInstruction& d) {
                       : (d.z.attributes & ZYDIS_ATTRIB_HAS_REPE) != 0  ? "repe "
                       : (d.z.attributes & ZYDIS_ATTRIB_HAS_REPNE) != 0 ? "repne "
                                                                        : "";
+    const bool evex = d.z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX;
+    if (evex) key += "{evex} ";
     key += ZydisMnemonicGetString(d.z.mnemonic);
     if (d.z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR) key += " far";
     for (unsigned i = 0; i < d.z.operand_count_visible; ++i) {
         const ZydisDecodedOperand& o = d.operands[i];
+        if (o.encoding == ZYDIS_OPERAND_ENCODING_MASK) {
+            if (d.z.raw.evex.aaa != 0) key += " {k}";
+            continue;
+        }
         key += i == 0 ? " " : ", ";
         switch (o.type) {
         case ZYDIS_OPERAND_TYPE_REGISTER:
@@ -70,6 +78,10 @@ std::string key_of(const DecodedInstruction& d) {
         default: key += "ptr"; break;
         }
     }
+    if (evex && d.z.raw.evex.b != 0)
+        key += d.memory() != nullptr                                  ? " {bcst}"
+               : d.z.avx.rounding.mode != ZYDIS_ROUNDING_MODE_INVALID ? " {er}"
+                                                                      : " {sae}";
     // Operand sizes that no visible operand shows.
     if (d.z.operand_count_visible == 0 || d.z.meta.category == ZYDIS_CATEGORY_STRINGOP)
         key += fmt::format(" /{}", d.z.operand_width);
@@ -88,7 +100,9 @@ public:
         m_vsib = vsib;
         choose();
         prefixes();
-        if (m.vex)
+        if (m.evex)
+            evex();
+        else if (m.vex)
             vex();
         else
             legacy();
@@ -110,7 +124,8 @@ private:
                 m_index = m_addressing.index;
                 m_scale = m_addressing.scale;
                 m_displacement = m_addressing.displacement;
-                m_mod = m_displacement == static_cast<i8>(m_displacement) ? 1 : 2;
+                // EVEX counts a byte in units of the operand.
+                m_mod = m_displacement == static_cast<i8>(m_displacement) && !m.evex ? 1 : 2;
                 return;
             }
             m_mod = static_cast<u8>(m_random.below(3));
@@ -127,6 +142,7 @@ private:
             m_rm = m_fixed ? m.rm : static_cast<u8>(m_random.below(m_registers));
         }
         m_plain_rex = !m_code32 && m_random.percent(25);
+        if (m.evex) choose_evex();
         m_vvvv = m.l || m_random.percent(50) ? static_cast<u8>(m_random.below(m_registers)) : 0;
     }
     void put(unsigned byte) { m_bytes.push_back(static_cast<u8>(byte)); }
@@ -140,7 +156,7 @@ private:
                 put(m_random.pick<u8>({0x26, 0x2e, 0x36, 0x3e}));
         }
         if (m_address_size) put(0x67);
-        if (m.vex) return;
+        if (m.vex || m.evex) return;
         if (m.operand_size_too) put(0x66);
         if (m.mandatory != 0) put(m.mandatory);
         if (m.lock) put(0xf0);
@@ -173,6 +189,31 @@ private:
             put((m_reg >= 8 ? 0 : 0x80U) | (x() ? 0 : 0x40U) | (b() ? 0 : 0x20U) | m.map);
             put((m.w ? 0x80U : 0) | last);
         }
+        put(m.opcode);
+    }
+    /// The bits that only EVEX has.
+    void choose_evex() {
+        m_mask = m.masked ? static_cast<u8>(1 + m_random.below(7)) : 0;
+        m_zeroing = m.masked && m_random.percent(40);
+        // What is no vector register has no such bit, and 32-bit code has none at all.
+        const bool extended = !m_code32 && !m_fixed;
+        m_high_reg = extended && m_random.percent(40);
+        m_high_rm = extended && !m.memory && m_random.percent(40);
+        m_high_vvvv = extended && m_random.percent(40);
+    }
+    void evex() {
+        const unsigned pp = m.mandatory == 0x66   ? 1
+                            : m.mandatory == 0xf3 ? 2
+                            : m.mandatory == 0xf2 ? 3
+                                                  : 0;
+        const unsigned vvvv = m_zero_vvvv ? 15U : ~unsigned{m_vvvv} & 15U;
+        const bool high_vvvv = m_high_vvvv && (!m_zero_vvvv || m_vsib);
+        put(0x62);
+        put((m_reg >= 8 ? 0 : 0x80U) | (x() || m_high_rm ? 0 : 0x40U) | (b() ? 0 : 0x20U) |
+            (m_high_reg ? 0 : 0x10U) | m.map);
+        put((m.w ? 0x80U : 0) | vvvv << 3 | 4 | pp);
+        put((m_zeroing ? 0x80U : 0) | unsigned{m.vector_length} << 5 | (m.evex_b ? 0x10U : 0) |
+            (high_vvvv ? 0 : 8U) | m_mask);
         put(m.opcode);
     }
     void modrm() {
@@ -238,6 +279,8 @@ private:
     std::vector<u8> m_bytes;
     bool m_fixed = false, m_vsib = false, m_plain_rex = false, m_special = false,
          m_address_size = false;
+    bool m_zeroing = false, m_high_reg = false, m_high_rm = false, m_high_vvvv = false;
+    u8 m_mask = 0;
     u8 m_reg = 0, m_rm = 0, m_vvvv = 0, m_base = 0, m_index = Instruction::no_register, m_scale = 1,
        m_mod = 0;
     i32 m_displacement = 0;
@@ -255,10 +298,18 @@ bool differs_by_vendor(const DecodedInstruction& d) {
     if (d.z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR && d.z.raw.rex.W != 0 &&
         d.z.mnemonic != ZYDIS_MNEMONIC_IRETQ && d.z.mnemonic != ZYDIS_MNEMONIC_RET)
         return true;
+    // EVEX.X makes no other register of a general one. AMD's read an RSP with it that may be old.
+    if (d.compact.evex && d.memory() == nullptr && (d.bytes[d.z.raw.evex.offset + 1] & 0x40) == 0)
+        for (unsigned i = 0; i < d.z.operand_count_visible; ++i)
+            if (d.operands[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM &&
+                d.operands[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+                gpr_number(d.operands[i].reg.value) != Instruction::no_register)
+                return true;
     switch (d.z.mnemonic) {
     case ZYDIS_MNEMONIC_VPEXTRD: // with W set, AMD's are no instructions of 32-bit code
     case ZYDIS_MNEMONIC_VPINSRD:
-        if (!d.compact.code64 && d.z.raw.vex.W != 0) return true;
+        if (!d.compact.code64 && (d.compact.evex ? d.z.raw.evex.W : d.z.raw.vex.W) != 0)
+            return true;
         break;
     case ZYDIS_MNEMONIC_LSS:
     case ZYDIS_MNEMONIC_LFS:
@@ -322,7 +373,11 @@ void FormList::consider(const Encoding& e) {
                         : e.mandatory == 0xf3 ? 2
                         : e.mandatory == 0xf2 ? 3
                                               : 0;
-    if (e.vex) {
+    if (e.evex) {
+        put(0x62), put(0xf0U | e.map);
+        put((e.w ? 0x80U : 0) | (e.rm == 8 ? 0x78U : 0x58U) | 4 | pp);
+        put(unsigned{e.vector_length} << 5 | (e.evex_b ? 0x10U : 0) | 8 | (e.masked ? 1U : 0));
+    } else if (e.vex) {
         put(0xc4), put(0xe0U | e.map);
         put((e.w ? 0x80U : 0) | (e.rm == 8 ? 0x78U : 0x58U) | (e.l ? 4U : 0) |
             pp); // vvvv 1111, or a register
@@ -356,7 +411,7 @@ void FormList::consider(const Encoding& e) {
     Encoding encoding = e;
     encoding.has_modrm = (d.z.attributes & ZYDIS_ATTRIB_HAS_MODRM) != 0;
     if (!encoding.has_modrm) {
-        if (e.memory || e.reg != 0 || e.rm != (e.vex ? 8 : 0)) return;
+        if (e.memory || e.reg != 0 || e.rm != (e.vex || e.evex ? 8 : 0)) return;
     } else if (e.memory != (d.z.raw.modrm.mod != 3)) {
         return;
     }
@@ -377,6 +432,33 @@ void FormList::consider(const Encoding& e) {
         form.encodings[at] = encoding;
 }
 
+void FormList::enumerate_evex() {
+    const auto consider_at = [this](Encoding e) {
+        // ModRM.reg is part of the opcode in the shifts by an immediate, and in prefetches.
+        const bool group = (e.map == 1 && e.opcode >= 0x71 && e.opcode <= 0x73) ||
+                           (e.map == 2 && (e.opcode & 0xfe) == 0xc6);
+        for (u8 reg = 0; reg < (group ? 8 : 1); ++reg)
+            for (const bool memory : {true, false})
+                for (const u8 rm : {u8{0}, u8{8}}) { // vvvv is a register, or 1111
+                    e.reg = reg, e.memory = memory, e.rm = rm;
+                    consider(e);
+                }
+    };
+    for (u8 map = 1; map < 4; ++map)
+        for (unsigned opcode = 0; opcode < 256; ++opcode)
+            for (const u8 mandatory : {u8{0}, u8{0x66}, u8{0xf2}, u8{0xf3}})
+                for (unsigned bits = 0; bits < 32; ++bits) {
+                    Encoding e;
+                    e.evex = true, e.map = map, e.opcode = static_cast<u8>(opcode),
+                    e.mandatory = mandatory;
+                    e.w = (bits & 1) != 0;
+                    e.evex_b = (bits & 2) != 0;
+                    e.masked = (bits & 4) != 0;
+                    e.vector_length = static_cast<u8>(bits >> 3);
+                    consider_at(e);
+                }
+}
+
 void FormList::enumerate() {
     struct Prefixes {
         u8 mandatory;
@@ -390,7 +472,7 @@ void FormList::enumerate() {
             e.reg = reg;
             e.memory = true, e.rm = 0;
             consider(e);
-            if (e.vex) e.rm = 8, consider(e);
+            if (e.vex || e.evex) e.rm = 8, consider(e);
             e.memory = false;
             for (u8 rm = 0; rm < rm_count; ++rm)
                 e.rm = rm, consider(e);
@@ -424,6 +506,7 @@ void FormList::enumerate() {
                         e.w = w, e.l = l;
                         with_modrm(e, 9);
                     }
+    enumerate_evex();
     m_index.clear();
     std::ranges::sort(m_forms, {}, &Form::key);
 }
@@ -441,7 +524,7 @@ bool FormList::sample(const Form& form, u64 address, Random& random, const Addre
     for (unsigned attempt = 0; attempt < 12; ++attempt) {
         const Encoding& e = form.encodings[random.below(form.encodings.size())];
         Builder builder(e, m_code32, random, addressing);
-        builder.m_zero_vvvv = e.vex && attempt % 2 == 1;
+        builder.m_zero_vvvv = (e.vex || e.evex) && attempt % 2 == 1;
         out.address = address;
         out.bytes = builder.build(attempt >= 6, vsib);
         out.bytes.resize(std::min<std::size_t>(out.bytes.size(), 15));

@@ -15,12 +15,14 @@ namespace gnomon::test {
 
 /// What distinguishes the encodings of one form. Registers and addresses are not part of it.
 struct Encoding {
-    bool vex = false, lock = false, memory = false, has_modrm = false;
+    bool vex = false, evex = false, lock = false, memory = false, has_modrm = false;
     bool w = false, l = false;
-    u8 map = 0;                    ///< 0: one byte, 1: 0F, 2: 0F38, 3: 0F3A
-    u8 mandatory = 0;              ///< 66, F2, F3 or 0
-    bool operand_size_too = false; ///< 66 besides F2 or F3
-    bool address_size = false;     ///< 67, where it makes another instruction
+    u8 vector_length = 0;                ///< EVEX.L'L
+    bool evex_b = false, masked = false; ///< EVEX.b; EVEX.aaa is not 0
+    u8 map = 0;                          ///< 0: one byte, 1: 0F, 2: 0F38, 3: 0F3A
+    u8 mandatory = 0;                    ///< 66, F2, F3 or 0
+    bool operand_size_too = false;       ///< 66 besides F2 or F3
+    bool address_size = false;           ///< 67, where it makes another instruction
     u8 opcode = 0;
     u8 reg = 0, rm = 0; ///< ModRM fields with which the form was found
 };
@@ -84,6 +86,7 @@ public:
 
 private:
     void enumerate();
+    void enumerate_evex();
     void consider(const Encoding& encoding);
 
     bool m_code32;

@@ -255,6 +255,7 @@ void GuestCpu::set_state(const MachineState& state, u64 rip, bool code32) {
             cr4::umip;
     s.efer = efer::sce | efer::lme | efer::lma | efer::nxe;
     s.xcr0 = xcr0::x87 | xcr0::sse | xcr0::avx;
+    if (features().has(processor::soft::Feature::avx512)) s.xcr0 |= xcr0::avx512;
     s.extended = state.extended;
     cb.injection = {};
     cb.interrupt_shadow = false;

@@ -226,23 +226,63 @@ TEST(InstructionForms, EveryRowHasForms) {
 // compared.
 TEST(InstructionForms, WhatIsRefusedIsNotShown) {
     constexpr ZydisISASet not_shown[] = {
-        ZYDIS_ISA_SET_AMD3DNOW,     ZYDIS_ISA_SET_AMD_INVLPGB, ZYDIS_ISA_SET_AMX_BF16,
-        ZYDIS_ISA_SET_AMX_INT8,     ZYDIS_ISA_SET_AMX_TILE,    ZYDIS_ISA_SET_AVX512BW_KOP,
-        ZYDIS_ISA_SET_AVX512DQ_KOP, ZYDIS_ISA_SET_AVX512F_KOP, ZYDIS_ISA_SET_AVX_GFNI,
-        ZYDIS_ISA_SET_AVX_VNNI,     ZYDIS_ISA_SET_CET,         ZYDIS_ISA_SET_CLZERO,
-        ZYDIS_ISA_SET_ENQCMD,       ZYDIS_ISA_SET_FMA4,        ZYDIS_ISA_SET_GFNI,
-        ZYDIS_ISA_SET_HRESET,       ZYDIS_ISA_SET_KEYLOCKER,   ZYDIS_ISA_SET_KEYLOCKER_WIDE,
-        ZYDIS_ISA_SET_KNCJKBR,      ZYDIS_ISA_SET_KNCV,        ZYDIS_ISA_SET_MCOMMIT,
-        ZYDIS_ISA_SET_MONITOR,      ZYDIS_ISA_SET_MONITORX,    ZYDIS_ISA_SET_MOVDIR,
-        ZYDIS_ISA_SET_PADLOCK_ACE,  ZYDIS_ISA_SET_PADLOCK_PHE, ZYDIS_ISA_SET_PADLOCK_PMM,
-        ZYDIS_ISA_SET_PADLOCK_RNG,  ZYDIS_ISA_SET_PCONFIG,     ZYDIS_ISA_SET_PKU,
-        ZYDIS_ISA_SET_PT,           ZYDIS_ISA_SET_RDPRU,       ZYDIS_ISA_SET_RTM,
-        ZYDIS_ISA_SET_SERIALIZE,    ZYDIS_ISA_SET_SGX,         ZYDIS_ISA_SET_SGX_ENCLV,
-        ZYDIS_ISA_SET_SMX,          ZYDIS_ISA_SET_SNP,         ZYDIS_ISA_SET_SSE4A,
-        ZYDIS_ISA_SET_SVM,          ZYDIS_ISA_SET_TDX,         ZYDIS_ISA_SET_TSX_LDTRK,
-        ZYDIS_ISA_SET_UINTR,        ZYDIS_ISA_SET_VAES,        ZYDIS_ISA_SET_VMFUNC,
-        ZYDIS_ISA_SET_VPCLMULQDQ,   ZYDIS_ISA_SET_VTX,         ZYDIS_ISA_SET_WAITPKG,
-        ZYDIS_ISA_SET_XOP,          ZYDIS_ISA_SET_XSAVES,
+        ZYDIS_ISA_SET_AMD3DNOW,
+        ZYDIS_ISA_SET_AMD_INVLPGB,
+        ZYDIS_ISA_SET_AMX_BF16,
+        ZYDIS_ISA_SET_AMX_INT8,
+        ZYDIS_ISA_SET_AMX_TILE,
+        ZYDIS_ISA_SET_AVX512ER_512,
+        ZYDIS_ISA_SET_AVX512ER_SCALAR,
+        ZYDIS_ISA_SET_AVX512PF_512,
+        ZYDIS_ISA_SET_AVX512_4FMAPS_512,
+        ZYDIS_ISA_SET_AVX512_4FMAPS_SCALAR,
+        ZYDIS_ISA_SET_AVX512_4VNNIW_512,
+        ZYDIS_ISA_SET_AVX512_FP16_128,
+        ZYDIS_ISA_SET_AVX512_FP16_128N,
+        ZYDIS_ISA_SET_AVX512_FP16_256,
+        ZYDIS_ISA_SET_AVX512_FP16_512,
+        ZYDIS_ISA_SET_AVX512_FP16_SCALAR,
+        ZYDIS_ISA_SET_AVX512_VP2INTERSECT_128,
+        ZYDIS_ISA_SET_AVX512_VP2INTERSECT_256,
+        ZYDIS_ISA_SET_AVX512_VP2INTERSECT_512,
+        ZYDIS_ISA_SET_AVX_VNNI,
+        ZYDIS_ISA_SET_CET,
+        ZYDIS_ISA_SET_CLZERO,
+        ZYDIS_ISA_SET_ENQCMD,
+        ZYDIS_ISA_SET_FMA4,
+        ZYDIS_ISA_SET_HRESET,
+        ZYDIS_ISA_SET_KEYLOCKER,
+        ZYDIS_ISA_SET_KEYLOCKER_WIDE,
+        ZYDIS_ISA_SET_KNCJKBR,
+        ZYDIS_ISA_SET_KNCV,
+        ZYDIS_ISA_SET_MCOMMIT,
+        ZYDIS_ISA_SET_MONITOR,
+        ZYDIS_ISA_SET_MONITORX,
+        ZYDIS_ISA_SET_MOVDIR,
+        ZYDIS_ISA_SET_PADLOCK_ACE,
+        ZYDIS_ISA_SET_PADLOCK_PHE,
+        ZYDIS_ISA_SET_PADLOCK_PMM,
+        ZYDIS_ISA_SET_PADLOCK_RNG,
+        ZYDIS_ISA_SET_PCONFIG,
+        ZYDIS_ISA_SET_PKU,
+        ZYDIS_ISA_SET_PT,
+        ZYDIS_ISA_SET_RDPRU,
+        ZYDIS_ISA_SET_RTM,
+        ZYDIS_ISA_SET_SERIALIZE,
+        ZYDIS_ISA_SET_SGX,
+        ZYDIS_ISA_SET_SGX_ENCLV,
+        ZYDIS_ISA_SET_SMX,
+        ZYDIS_ISA_SET_SNP,
+        ZYDIS_ISA_SET_SSE4A,
+        ZYDIS_ISA_SET_SVM,
+        ZYDIS_ISA_SET_TDX,
+        ZYDIS_ISA_SET_TSX_LDTRK,
+        ZYDIS_ISA_SET_UINTR,
+        ZYDIS_ISA_SET_VMFUNC,
+        ZYDIS_ISA_SET_VTX,
+        ZYDIS_ISA_SET_WAITPKG,
+        ZYDIS_ISA_SET_XOP,
+        ZYDIS_ISA_SET_XSAVES,
     };
     // RSM is #UD outside system-management mode, which these machines do not have.
     constexpr ZydisMnemonic reasoned[] = {ZYDIS_MNEMONIC_RSM};
@@ -263,9 +303,10 @@ TEST(InstructionForms, WhatIsRefusedIsNotShown) {
                 ZydisDecoderDecodeInstruction(&decoder, nullptr, bytes.data(), bytes.size(), &i)))
             return;
         ++decoded;
-        const bool legacy_or_vex = i.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY ||
-                                   i.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
-        if (!legacy_or_vex || disposition(i, all).action != Action::refuse) return;
+        const bool known = i.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY ||
+                           i.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX ||
+                           i.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX;
+        if (!known || disposition(i, all).action != Action::refuse) return;
         if (std::ranges::find(not_shown, i.meta.isa_set) != std::end(not_shown)) return;
         if (std::ranges::find(reasoned, i.mnemonic) != std::end(reasoned)) return;
         forgotten.insert(std::string(ZydisISASetGetString(i.meta.isa_set)) + " " +
@@ -293,6 +334,17 @@ TEST(InstructionForms, WhatIsRefusedIsNotShown) {
                     look(std::vector<u8>{0xc4, static_cast<u8>(0xe0 | map), static_cast<u8>(last),
                                          static_cast<u8>(opcode), static_cast<u8>(modrm), 0, 0, 0,
                                          0, 0, 0, 0});
+    for (unsigned map = 1; map <= 3; ++map)
+        for (const unsigned second : {0x7cU, 0x5cU, 0xfcU, 0xdcU}) // W, vvvv
+            for (unsigned pp = 0; pp < 4; ++pp)
+                for (unsigned last = 0; last < 256; last += 8) // z, L'L, b, V'
+                    for (unsigned opcode = 0; opcode < 256; ++opcode)
+                        for (const unsigned modrm : {0x00, 0x08, 0x10, 0x18, 0x20, 0x28, 0x30, 0x38,
+                                                     0x04, 0xc0, 0xd0, 0xe0, 0xf0})
+                            look(std::vector<u8>{0x62, static_cast<u8>(0xf0 | map),
+                                                 static_cast<u8>(second | pp),
+                                                 static_cast<u8>(last | 1), static_cast<u8>(opcode),
+                                                 static_cast<u8>(modrm), 0, 0, 0, 0, 0, 0});
     EXPECT_GT(decoded, 100'000U);
     EXPECT_THAT(forgotten, testing::IsEmpty());
 }

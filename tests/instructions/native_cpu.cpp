@@ -3,6 +3,7 @@
 
 #include "base/file_descriptor.h"
 #include "base/verify.h"
+#include "host_state.h"
 #include "layout.h"
 
 #include <algorithm>
@@ -36,12 +37,13 @@ struct Shared {
     Step* steps;
     u64 step_count;
     u64 fault_vector, fault_error, fault_cr2, fault_rip, fault_rflags;
-    u64 fault_selectors; ///< CS in bits 15:0, SS in bits 63:48
-    alignas(64) processor::ExtendedState extended;
+    HostState::Part parts[5];
+    u64 fault_selectors;                            ///< CS in bits 15:0, SS in bits 63:48
+    alignas(64) u8 extended[HostState::size_limit]; ///< in the host's standard format
 };
 
 constexpr u64 stub_address = 0x0f000000, shared_address = 0x0f010000;
-constexpr u64 stub_size = 0x1000, shared_size = 0x2000;
+constexpr u64 stub_size = 0x1000, shared_size = 0x4000;
 constexpr u64 stop_count = 4;
 static_assert(sizeof(Shared::stop_rip) == stop_count * sizeof(u64));
 static_assert(sizeof(Shared) <= shared_size);
@@ -66,7 +68,7 @@ public:
             db(0x8e), db(0xc0U | name << 3); // MOV name, EAX
         load_base(fs_save, offsetof(Shared, fs_base));
         load_base(gs_save, offsetof(Shared, gs_base));
-        mov(eax, 7);
+        mov(eax, static_cast<u32>(HostState::components()));
         xor_(edx, edx);
         extended_state(5); // XRSTOR64
         for (unsigned i = 0; i < 16; ++i)
@@ -100,7 +102,7 @@ public:
         save_base(gs_save, offsetof(Shared, gs_base));
         load_base(fs_save, offsetof(Shared, host_fs));
         load_base(gs_save, offsetof(Shared, host_gs));
-        mov(eax, 7);
+        mov(eax, static_cast<u32>(HostState::components()));
         xor_(edx, edx);
         extended_state(4); // XSAVE64
         fninit();
@@ -172,8 +174,10 @@ GNOMON_PLAIN_CODE bool note_step(const mcontext_t& context, u64 rip) {
     step.rip = rip;
     step.rflags = static_cast<u64>(context.gregs[REG_EFL]) & ~processor::rflags::rf;
     step.cs = static_cast<u16>(context.gregs[REG_CSGSFS]);
-    // The frame holds the standard format of XSAVE, as ExtendedState does.
-    copy_bytes(&step.extended, context.fpregs, sizeof step.extended);
+    // The frame holds the standard format of XSAVE.
+    for (const HostState::Part& part : s.parts)
+        copy_bytes(reinterpret_cast<u8*>(&step.extended) + part.here,
+                   reinterpret_cast<const u8*>(context.fpregs) + part.there, part.size);
     for (const u64 stop : s.stop_rip)
         if (rip == stop) return false;
     return true;
@@ -274,6 +278,7 @@ Result<std::unique_ptr<NativeCpu>> NativeCpu::create() {
     n->m_code = {view, code_size};
     n->m_data = {view + code_size, layout::data_size};
 
+    std::ranges::copy(n->m_host_state.parts(), shared().parts);
     const Stub assembled(stub);
     leave_address = assembled.leave_address();
     for (u64 i = 0; i < stop_count; ++i)
@@ -338,7 +343,7 @@ Outcome NativeCpu::run(const Program& program, MachineState& state) {
     std::memcpy(s.gpr, state.gpr, sizeof s.gpr);
     s.fs_base = state.fs_base;
     s.gs_base = state.gs_base;
-    s.extended = state.extended;
+    m_host_state.write(s.extended, state.extended);
     s.stop = stop_count;
     s.step_count = 0;
     s.stepping = program.stepped ? 1 : 0;
@@ -362,7 +367,7 @@ Outcome NativeCpu::run(const Program& program, MachineState& state) {
     state.rflags = s.rflags;
     state.fs_base = s.fs_base;
     state.gs_base = s.gs_base;
-    state.extended = s.extended;
+    m_host_state.read(state.extended, s.extended);
     for (unsigned i = 0; i < processor::segment_count; ++i)
         state.selector[i] = static_cast<u16>(s.selector[i]);
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/result.h"
+#include "host_state.h"
 #include "machine_state.h"
 
 #include <memory>
@@ -30,6 +31,7 @@ public:
 
 private:
     NativeCpu() = default;
+    HostState m_host_state;
     std::vector<Step> m_steps;
     std::span<u8> m_data; ///< writable view of the data area
     std::span<u8> m_code; ///< writable view of the code area

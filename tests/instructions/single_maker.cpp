@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "single_maker.h"
 
+#include "host_state.h"
 #include "values.h"
 
 #include <algorithm>
@@ -179,8 +180,8 @@ void SingleMaker::prepare_registers() {
         gpr(processor::rax) &= m_random.percent(50) ? 0xff : 0x7fffffff;
     }
     if (uses_feature_mask()) {
-        gpr(processor::rax) &= m_random.percent(50) ? ~u64{0xfffffff8} : ~u64{0xffffffff};
-        gpr(processor::rax) |= m_random.below(8);
+        gpr(processor::rax) &= ~u64{0xffffffff};
+        gpr(processor::rax) |= m_random.next() & HostState::components();
         gpr(processor::rdx) &= ~u64{0xffffffff};
     }
     if (is({ZYDIS_MNEMONIC_WRFSBASE, ZYDIS_MNEMONIC_WRGSBASE}) && m_random.percent(70))
@@ -325,16 +326,21 @@ bool SingleMaker::patch_displacement(u64 value) {
 
 bool SingleMaker::aim_gather(const ZydisDecodedOperand& o, u8 base, u64 wanted) {
     if (base == no_register) return false;
-    const bool wide_index = is({ZYDIS_MNEMONIC_VGATHERQPS, ZYDIS_MNEMONIC_VGATHERQPD,
-                                ZYDIS_MNEMONIC_VPGATHERQD, ZYDIS_MNEMONIC_VPGATHERQQ});
+    const bool wide_index =
+        is({ZYDIS_MNEMONIC_VGATHERQPS, ZYDIS_MNEMONIC_VGATHERQPD, ZYDIS_MNEMONIC_VPGATHERQD,
+            ZYDIS_MNEMONIC_VPGATHERQQ, ZYDIS_MNEMONIC_VSCATTERQPS, ZYDIS_MNEMONIC_VSCATTERQPD,
+            ZYDIS_MNEMONIC_VPSCATTERQD, ZYDIS_MNEMONIC_VPSCATTERQQ});
     const auto n = static_cast<unsigned>(ZydisRegisterGetId(o.mem.index));
     const std::size_t size = wide_index ? 8 : 4;
     set_address_register(base, wanted); // the first element is at `m_target`
-    for (std::size_t at = 0; at < 32; at += size) {
+    ExtendedState& e = m_program.state.extended;
+    for (std::size_t at = 0; at < 64; at += size) {
         const i64 value =
             at == 0 ? 0 : static_cast<i64>(m_random.below(400)) - (m_random.percent(20) ? 200 : 0);
-        u8* const to = at < 16 ? m_program.state.extended.legacy + ExtendedState::xmm0 + 16 * n + at
-                               : m_program.state.extended.ymm_high[n] + (at - 16);
+        u8* const to = n >= 16   ? e.high_zmm[n - 16] + at
+                       : at < 16 ? e.legacy + ExtendedState::xmm0 + 16 * n + at
+                       : at < 32 ? e.ymm_high[n] + (at - 16)
+                                 : e.zmm_high[n] + (at - 32);
         std::memcpy(to, &value, size);
     }
     return true;
@@ -371,12 +377,13 @@ bool SingleMaker::stores_to_mmio_perhaps() {
 bool SingleMaker::safe() {
     // Whether parts of the area that are not written can fault is up to the processor.
     if (uses_feature_mask()) {
-        const u64 end = m_target + 0x400; // more than guests are shown
+        const u64 end = m_target + 0xa00; // more than guests are shown
         for (const u64 at : {m_target, end})
             if (!layout::in_data(at) || on(at, layout::PageKind::read_only) ||
                 on(at, layout::PageKind::absent))
                 return false;
-        if ((gpr(processor::rax) & 0xfffffff8) != 0 || (gpr(processor::rdx) & 0xffffffff) != 0)
+        if ((gpr(processor::rax) & 0xffffffff & ~HostState::components()) != 0 ||
+            (gpr(processor::rdx) & 0xffffffff) != 0)
             return false; // the host has components that guests are not shown
     }
     // The frame that ENTER copies from is what it has just pushed: on device registers nobody can

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "values.h"
 
+#include "host_state.h"
 #include "layout.h"
 
 #include <algorithm>
@@ -89,6 +90,19 @@ void fill_x87_words(Random& random, u8 (&legacy)[512], bool calm) {
     legacy[ExtendedState::ftw] = tags;
 }
 
+/// None, all, few or many of the lanes, of however many there are.
+u64 random_mask(Random& random) {
+    switch (random.below(8)) {
+    case 0: return 0;
+    case 1: return ~u64{0};
+    case 2: return u64{1} << random.below(64);
+    case 3: return u64{1} << random.below(8);
+    case 4: return ~(u64{1} << random.below(16));
+    case 5: return (u64{1} << random.below(64)) - 1;
+    default: return random.next();
+    }
+}
+
 } // namespace
 
 u64 random_word(Random& random) {
@@ -136,7 +150,19 @@ MachineState random_state(Random& random, bool calm, bool code32) {
     fill_interesting(random, std::span(legacy).subspan(ExtendedState::xmm0, 256));
     for (auto& high : s.extended.ymm_high)
         fill_interesting(random, high);
-    s.extended.header[0] = processor::xcr0::x87 | processor::xcr0::sse | processor::xcr0::avx;
+    u64 components = processor::xcr0::x87 | processor::xcr0::sse | processor::xcr0::avx;
+    if ((HostState::components() & processor::xcr0::avx512) != 0) {
+        components |= processor::xcr0::avx512;
+        for (auto& mask : s.extended.opmask) {
+            const u64 value = random_mask(random);
+            std::memcpy(mask, &value, sizeof value);
+        }
+        for (auto& high : s.extended.zmm_high)
+            fill_interesting(random, high);
+        for (auto& zmm : s.extended.high_zmm)
+            fill_interesting(random, zmm);
+    }
+    s.extended.header[0] = static_cast<u8>(components);
     return s;
 }
 
@@ -144,13 +170,14 @@ void fill_extended_image(Random& random, std::span<u8> out) {
     MachineState s = random_state(random, false, false);
     if (random.percent(5))
         fill_interesting(random, std::span(s.extended.legacy).subspan(ExtendedState::mxcsr, 4));
-    // Never components 5 to 7 and 9, which the host may have and guests have not.
+    // Never component 9, which the host may have and guests have not.
+    const u64 shown = HostState::components();
     if (random.percent(20))
-        s.extended.header[random.below(3) * 8] = random.byte() & 0x1f;
+        s.extended.header[random.below(3) * 8] = static_cast<u8>(random.byte() & (shown | 0x1f));
     else
-        s.extended.header[0] = static_cast<u8>(random.below(8));
-    if (random.percent(40)) { // compacted, of components 0 to 2
-        s.extended.header[8] = static_cast<u8>(s.extended.header[0] | random.below(8));
+        s.extended.header[0] = static_cast<u8>(random.below(256) & shown);
+    if (random.percent(40)) { // compacted
+        s.extended.header[8] = static_cast<u8>(s.extended.header[0] | (random.below(256) & shown));
         s.extended.header[15] = 0x80;
     }
     const auto* const bytes = reinterpret_cast<const u8*>(&s.extended);

@@ -4,6 +4,7 @@
 #include "monitor/cpuid.h"
 #include "monitor/event_thread.h"
 #include "monitor/guest_msrs.h"
+#include "processor/soft/instruction_table.h"
 
 #include <chrono>
 #include <fcntl.h>
@@ -208,12 +209,32 @@ TEST(GuestCpuid, ShowsOnlyWhatIsThere) {
     EXPECT_EQ(one.ecx & (1U << 5), 0U) << "no VMX";
     EXPECT_EQ(one.ecx & (1U << 27), 0U) << "OSXSAVE follows CR4";
     const auto& seven = *find(table, 7);
-    EXPECT_EQ(seven.ebx & (1U << 16), 0U) << "no AVX-512F";
+    // F DQ CD BW VL together, or nothing of AVX-512.
+    constexpr u32 avx512_base = 1U << 16 | 1U << 17 | 1U << 28 | 1U << 30 | 1U << 31;
+    const bool avx512 = (seven.ebx & avx512_base) == avx512_base;
+    EXPECT_EQ(avx512, processor::soft::FeatureSet::of_host().has(processor::soft::Feature::avx512));
+    if (!avx512) {
+        EXPECT_EQ(seven.ebx & (avx512_base | 1U << 21), 0U);
+        EXPECT_EQ(seven.ecx & (1U << 1 | 1U << 6 | 1U << 11 | 1U << 12 | 1U << 14), 0U);
+        EXPECT_EQ(find(table, 7, 1)->eax, 0U);
+    }
     EXPECT_EQ(seven.ebx & (1U << 4 | 1U << 11), 0U) << "no TSX";
     EXPECT_EQ(find(table, 0x80000008)->eax & 0xff, guest_physical_bits);
     const bool avx = (one.ecx & 1U << 28) != 0;
-    EXPECT_EQ(find(table, 0xd, 0)->eax, avx ? 7U : 3U);
+    EXPECT_EQ(find(table, 0xd, 0)->eax, avx512 ? 0xe7U : avx ? 7U : 3U);
+    EXPECT_EQ(find(table, 0xd, 0)->ecx, avx512 ? 2432U : avx ? 832U : 576U);
     EXPECT_EQ(find(table, 0xd, 2) != nullptr, avx);
+    // What is shown lies side by side, in the order of the components.
+    u32 end = 576;
+    for (const u32 component : {2U, 5U, 6U, 7U}) {
+        const auto* leaf = find(table, 0xd, component);
+        ASSERT_EQ(leaf != nullptr, component == 2 ? avx : avx512);
+        if (leaf == nullptr) continue;
+        EXPECT_EQ(leaf->ebx, end);
+        EXPECT_EQ(leaf->ecx, 0U);
+        end += leaf->eax;
+    }
+    EXPECT_EQ(find(table, 0xd, 0)->ecx, end);
 }
 
 TEST(GuestCpuid, TellsTheTscFrequency) {

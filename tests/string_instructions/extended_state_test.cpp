@@ -6,7 +6,8 @@
 namespace gnomon::processor::soft {
 namespace {
 
-constexpr u64 x87_area = 0, sse_area = ExtendedState::xmm0, header_area = 512, avx_area = 576;
+constexpr u64 x87_area = 0, sse_area = ExtendedState::xmm0, header_area = 512, avx_area = 576,
+              opmask_area = 832, zmm_high_area = 896, high_zmm_area = 1408;
 constexpr u64 area_size = sizeof(ExtendedState);
 
 /// [rdi] as FXSAVE64 and the like address it.
@@ -144,7 +145,7 @@ TEST_F(ExtendedStateTest, FxsaveWithoutOsfxsrLeavesSseOut) {
 TEST_F(ExtendedStateTest, XsaveWritesWhatTheHostWrites) {
     for (const PageKind kind : {PageKind::ram, PageKind::careful})
         for (const Save form : {Save::standard, Save::optimized, Save::compact})
-            for (const u64 components : {0, 1, 2, 3, 4, 5, 6, 7}) {
+            for (const u64 components : component_sets()) {
                 SCOPED_TRACE(testing::Message()
                              << "form " << static_cast<int>(form) << " components " << components);
                 memory.set_all(kind);
@@ -168,9 +169,9 @@ TEST_F(ExtendedStateTest, XsaveWritesWhatTheHostWrites) {
 
 TEST_F(ExtendedStateTest, XsaveOfInitialComponents) {
     select(Save::compact);
-    request(7);
+    request(components());
     gpr(rdi) = address(0);
-    for (const u64 present : {0, 1, 2, 3, 4, 5, 6, 7}) {
+    for (const u64 present : component_sets()) {
         // What the host's XSAVE leaves out of XSTATE_BV it need not have written: these bytes are
         // stale.
         random_state();
@@ -180,9 +181,12 @@ TEST_F(ExtendedStateTest, XsaveOfInitialComponents) {
         fill_memory(0xaa);
         ASSERT_EQ(xsave(*cpu, insn), HelperResult::next);
         EXPECT_EQ(load<u64>(0, header_area), present);
-        EXPECT_EQ(load<u64>(0, header_area + 8), u64{1} << 63 | 7);
+        EXPECT_EQ(load<u64>(0, header_area + 8), u64{1} << 63 | components());
         EXPECT_EQ(load<u8>(0, x87_area) != 0xaa, (present & 1) != 0);
         EXPECT_EQ(load<u64>(0, avx_area) != 0xaaaaaaaaaaaaaaaa, (present & 4) != 0);
+        EXPECT_EQ(load<u64>(0, opmask_area) != 0xaaaaaaaaaaaaaaaa, (present & 0x20) != 0);
+        EXPECT_EQ(load<u64>(0, zmm_high_area) != 0xaaaaaaaaaaaaaaaa, (present & 0x40) != 0);
+        EXPECT_EQ(load<u64>(0, high_zmm_area) != 0xaaaaaaaaaaaaaaaa, (present & 0x80) != 0);
         u64 sealed;
         std::memcpy(&sealed, state().header, sizeof sealed);
         EXPECT_EQ(sealed, present);
@@ -228,15 +232,17 @@ TEST_F(ExtendedStateTest, XsaveIsBoundedByXcr0) {
 
 TEST_F(ExtendedStateTest, XrstorLoadsWhatTheHostLoads) {
     for (const bool is_compact : {false, true})
-        for (const u64 components : {0, 1, 2, 3, 4, 5, 6, 7})
-            for (const u64 present : {0, 1, 2, 3, 4, 5, 6, 7}) {
+        for (const u64 components : component_sets())
+            for (const u64 present : component_sets()) {
                 SCOPED_TRACE(testing::Message() << "compact " << is_compact << " components "
                                                 << components << " present " << present);
                 fill_memory();
                 for (u64 i = 0; i < 64; i += 8)
                     store<u64>(0, header_area + i, 0);
                 store<u64>(0, header_area, present);
-                if (is_compact) store<u64>(0, header_area + 8, u64{1} << 63 | 7);
+                // A layout of all components, or of those that are there.
+                const u64 layout = present % 3 == 0 ? present : this->components();
+                if (is_compact) store<u64>(0, header_area + 8, u64{1} << 63 | layout);
                 store<u32>(0, ExtendedState::mxcsr, static_cast<u32>(random()) & 0xffff);
                 random_state();
                 insn.mnemonic = ZYDIS_MNEMONIC_XRSTOR64;
@@ -268,6 +274,11 @@ TEST_F(ExtendedStateTest, XrstorRefusesBadHeaders) {
         {3, compacted | 7, 16, 7, false},
         {3, compacted | 7, 56, 7, false},
         {compacted | 3, compacted | 7, 0, 7, false},
+        {0xe0, 0, 0, 7, false}, // AVX-512 where XCR0 has it not
+        {0xe0, 0, 0, 0xe7, true},
+        {3, compacted | 0xe7, 0, 7, false},
+        {0x80, compacted | 0xe0, 0, 0xe7, true},
+        {0x40, compacted | 0xa7, 0, 0xe7, false},
     };
     insn.mnemonic = ZYDIS_MNEMONIC_XRSTOR;
     request(7);
@@ -332,9 +343,15 @@ TEST_F(ExtendedStateTest, XrstorOutside64BitModeLeavesTheUpperRegistersAlone) {
     const ExtendedState before = state();
     fill_memory(0);
     store<u32>(0, ExtendedState::mxcsr, 0x1f80);
-    request(7);
+    request(components());
     gpr(rdi) = address(0);
     ASSERT_EQ(xrstor(*cpu, insn), HelperResult::next);
+    EXPECT_EQ(std::memcmp(state().high_zmm, before.high_zmm, sizeof before.high_zmm), 0);
+    for (unsigned i = 0; i < 8 && host_has_avx512(); ++i) {
+        EXPECT_EQ(state().opmask[i][0], 0);
+        EXPECT_EQ(state().zmm_high[i][31], 0);
+        EXPECT_EQ(state().zmm_high[8 + i][31], before.zmm_high[8 + i][31]);
+    }
     for (u64 i = 0; i < 128; ++i) {
         ASSERT_EQ(state().legacy[sse_area + i], 0);
         ASSERT_EQ(state().legacy[sse_area + 128 + i], before.legacy[sse_area + 128 + i]);

@@ -6,6 +6,8 @@
 #include "twin.h"
 
 #include <algorithm>
+#include <cpuid.h>
+#include <vector>
 
 namespace gnomon::processor::soft {
 
@@ -15,7 +17,34 @@ protected:
         insn.is_memory = true;
         insn.base = rdi;
         insn.vector_length = 16;
+        if (!host_has_avx512()) return;
+        m_components |= xcr0::avx512;
+        cpu->cb.state.xcr0 = m_components;
+        cpu->avx512_available = cpu->avx512_in_use = true;
     }
+
+    /// Whether the host has it, with its state where guests see it.
+    static bool host_has_avx512() {
+        u32 low = 0, high = 0;
+        asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+        if ((low & xcr0::avx512) != xcr0::avx512) return false;
+        const auto place = [](u32 component) {
+            u32 a = 0, b = 0, c = 0, d = 0;
+            __cpuid_count(0xd, component, a, b, c, d);
+            return b;
+        };
+        return place(5) == offsetof(ExtendedState, opmask) &&
+               place(6) == offsetof(ExtendedState, zmm_high) &&
+               place(7) == offsetof(ExtendedState, high_zmm);
+    }
+    /// Components, as in XCR0, to ask for: all combinations of the first three, and of AVX-512's.
+    [[nodiscard]] std::vector<u64> component_sets() const {
+        std::vector<u64> sets = {0, 1, 2, 3, 4, 5, 6, 7};
+        if ((m_components & xcr0::avx512) != 0)
+            sets.insert(sets.end(), {0x20, 0x40, 0x80, 0xe0, 0xe7, 0xa4, 0x63, 0xc1, 0xe4});
+        return sets;
+    }
+    [[nodiscard]] u64 components() const { return m_components; }
 
     ExtendedState& state() { return cpu->cb.state.extended; }
     template <class T>
@@ -37,6 +66,13 @@ protected:
         for (auto& ymm : state().ymm_high)
             for (u8& byte : ymm)
                 byte = static_cast<u8>(random() | 1);
+        const auto fill = [this](auto& registers) {
+            for (auto& one : registers)
+                for (u8& byte : one)
+                    byte = static_cast<u8>(random() | 1);
+        };
+        if ((m_components & xcr0::avx512) != 0)
+            fill(state().opmask), fill(state().zmm_high), fill(state().high_zmm);
         set_legacy<u16>(ExtendedState::fcw, 0x37f);
         set_legacy<u16>(ExtendedState::fsw, static_cast<u16>(random() & 0x7f7f));
         set_legacy<u16>(ExtendedState::ftw, static_cast<u8>(random()));
@@ -46,7 +82,7 @@ protected:
         std::fill_n(state().legacy + 416, 96, u8{0});
         std::fill_n(state().legacy + ExtendedState::fop, 18, u8{0});
         set_legacy<u32>(ExtendedState::mxcsr_mask, mxcsr_mask());
-        const u64 header[8] = {7};
+        const u64 header[8] = {m_components};
         std::memcpy(state().header, header, sizeof header);
     }
 
@@ -55,6 +91,7 @@ protected:
         m_host_state = state();
         HostRegisters registers = host_registers();
         registers.extended = &m_host_state;
+        registers.components = m_components;
         return registers;
     }
 
@@ -64,6 +101,7 @@ protected:
         ExtendedState reloaded = state();
         HostRegisters registers;
         registers.extended = &reloaded;
+        registers.components = m_components;
         host.run({}, registers);
         ExtendedState native = *expected.extended;
         for (ExtendedState* s : {&reloaded, &native}) {
@@ -78,11 +116,21 @@ protected:
             for (unsigned j = 0; j < 16; ++j)
                 ASSERT_EQ(reloaded.ymm_high[i][j], native.ymm_high[i][j])
                     << "YMM" << i << " byte " << j + 16;
+        const auto compare = [](const auto& ours, const auto& theirs, const char* what) {
+            for (unsigned i = 0; i < std::size(ours); ++i)
+                ASSERT_TRUE(std::ranges::equal(ours[i], theirs[i])) << what << i;
+        };
+        if ((m_components & xcr0::avx512) != 0) {
+            compare(reloaded.opmask, native.opmask, "k");
+            compare(reloaded.zmm_high, native.zmm_high, "upper half of ZMM");
+            compare(reloaded.high_zmm, native.high_zmm, "ZMM16 and ");
+        }
         for (unsigned i = 0; i < 18; ++i)
             ASSERT_EQ(state().legacy[ExtendedState::fop + i], 0);
     }
 
 private:
+    u64 m_components = xcr0::x87 | xcr0::sse | xcr0::avx;
     ExtendedState m_host_state;
 };
 

@@ -22,7 +22,8 @@ void* map_low(u64 size, int protection) {
 }
 
 static_assert(offsetof(HostRegisters, gpr) == 0 && offsetof(HostRegisters, rflags) == 128 &&
-              offsetof(HostRegisters, extended) == 136);
+              offsetof(HostRegisters, extended) == 136 &&
+              offsetof(HostRegisters, components) == 144);
 
 /// SAFETY: `code` ends with RET and keeps RSP, RBP and R12-R15.
 void execute(const void* code, HostRegisters* registers) {
@@ -33,7 +34,7 @@ void execute(const void* code, HostRegisters* registers) {
                  "mov 136(%%r15), %%r13\n\t"
                  "test %%r13, %%r13\n\t"
                  "jz 1f\n\t"
-                 "mov $7, %%eax\n\t"
+                 "mov 144(%%r15), %%eax\n\t"
                  "xor %%edx, %%edx\n\t"
                  "xrstor64 (%%r13)\n"
                  "1:\tpushq 128(%%r15)\n\t"
@@ -64,7 +65,7 @@ void execute(const void* code, HostRegisters* registers) {
                  "cld\n\t"
                  "test %%r13, %%r13\n\t"
                  "jz 2f\n\t"
-                 "mov $7, %%eax\n\t"
+                 "mov 144(%%r15), %%eax\n\t"
                  "xor %%edx, %%edx\n\t"
                  "xsave64 (%%r13)\n\t"
                  "fninit\n\t"

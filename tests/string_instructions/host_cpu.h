@@ -31,9 +31,9 @@ private:
 /// Registers of a native run. RSP, RBP and R12-R15 stay the test program's own.
 struct HostRegisters {
     u64 gpr[16] = {};
-    u64 rflags = rflags::fixed1; ///< arithmetic flags and DF
-    ExtendedState* extended =
-        nullptr; ///< components 0-2, loaded by XRSTOR and stored by XSAVE; may be null
+    u64 rflags = rflags::fixed1;       ///< arithmetic flags and DF
+    ExtendedState* extended = nullptr; ///< loaded by XRSTOR and stored by XSAVE; may be null
+    u64 components = 7;                ///< of which
 };
 
 class HostCpu {

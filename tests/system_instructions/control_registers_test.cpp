@@ -250,6 +250,13 @@ TEST_F(ControlRegisters, ExtendedControl) {
     }
     for (const u64 value : {u64{0}, u64{2}, u64{5}, u64{0xf}, u64{0xe7}, u64{1} << 63})
         expect_exception(set(value), Vector::gp, 0);
+    leaf(0xd, 0).eax = 0xe7; // the three components of AVX-512 go together, and with AVX
+    for (const u64 value : {u64{0x27}, u64{0x47}, u64{0x87}, u64{0x67}, u64{0xa7}, u64{0xc7},
+                            u64{0xe3}, u64{0xe1}, u64{0xe5}})
+        expect_exception(set(value), Vector::gp, 0);
+    EXPECT_EQ(set(0xe7), HelperResult::dispatch);
+    EXPECT_EQ(state.xcr0, 0xe7U);
+    EXPECT_EQ(set(7), HelperResult::dispatch);
     expect_exception(set(7, 1), Vector::gp, 0);
     state.gpr[rcx] = 0;
     EXPECT_EQ(run(xgetbv, make(3)), HelperResult::next);

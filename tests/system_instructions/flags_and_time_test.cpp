@@ -178,6 +178,9 @@ TEST_F(FlagsAndTime, CpuidFollowsRegisters) {
     state.xcr0 = xcr0::x87 | xcr0::sse | xcr0::avx;
     EXPECT_EQ(ask(0xd, 0).ebx, 832U);
     EXPECT_EQ(ask(0xd, 1).ebx, 832U);
+    state.xcr0 |= xcr0::avx512;
+    EXPECT_EQ(ask(0xd, 0).ebx, 2432U);
+    EXPECT_EQ(ask(0xd, 1).ebx, 2432U);
     EXPECT_EQ(ask(0xd, 5).ebx, 0U);
     EXPECT_NE(ask(0x80000001).edx & (1U << 11), 0U);
     user32();
