@@ -94,7 +94,7 @@ private:
     Thunks m_thunks;
     std::atomic<bool> m_kicked = false;
     bool m_delivery_reads = false; ///< a delivery awaits data of a device
-    bool m_jumped_to = false; ///< what is looked for is the target of a jump within a page
+    bool m_jumped_to = false;      ///< what is looked for is the target of a jump within a page
     std::optional<ViewKeeper> m_views;
     Gva m_hooks[execution_hook_count];
     u64 m_debug_registers[8] = {};

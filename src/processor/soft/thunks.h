@@ -13,7 +13,7 @@ using ThunkTarget = int (*)(Cpu*, u64 r13, void* site);
 
 struct ThunkTargets {
     ThunkTarget slow_access, commit, helper, branch, far_link, straddle, group,
-        guess; ///< of calls.h
+        guess;                   ///< of calls.h
     ThunkTarget extended_helper; ///< finds the guest's vector registers in Cpu::vector_spill
 };
 
