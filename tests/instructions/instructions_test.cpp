@@ -28,7 +28,7 @@ using processor::soft::Action;
 using processor::soft::Feature;
 using processor::soft::FeatureSet;
 
-constexpr u64 default_cases = 160000;
+constexpr u64 default_cases = 320000;
 constexpr u64 cases_of_a_sequence = 40; ///< single cases for which one sequence is made
 constexpr u64 states_of_a_sequence = 4;
 constexpr u64 cost_of_stepping = 4; ///< signals make stepped runs so much slower, or more

@@ -9,6 +9,7 @@
 #include "processor/soft/helpers.h"
 
 #include <Zydis/Zydis.h>
+#include <algorithm>
 #include <array>
 #include <span>
 
@@ -93,27 +94,68 @@ void add_x87_and_sse(Extents& extents, const Instruction& insn, bool x87, bool m
     if (sse) extents.add(ExtendedState::xmm0, vector_bytes(insn));
 }
 
-/// Writes `extents` of `image` to the same offsets from `area`: all or, with false, none.
+/// A range of guest memory, in one page or two, that is RAM to be used directly.
+class DirectRange {
+public:
+    /// @return false if an exception or an exit is pending.
+    [[nodiscard]] bool find(Cpu& cpu, Gva first, u64 size, bool write) {
+        m_split = std::min<u64>(size, page_size - first.page_offset());
+        if (size - m_split > page_size) return true;
+        m_part[0] = cpu.direct(first, m_split, write);
+        if (m_part[0] != nullptr && m_split < size)
+            m_part[1] = cpu.direct(first + m_split, size - m_split, write);
+        m_usable = m_part[0] != nullptr && (m_split == size || m_part[1] != nullptr);
+        return m_usable || cpu.pending.kind == Pending::Kind::none;
+    }
+    [[nodiscard]] bool usable() const { return m_usable; }
+    /// Calls `copy(host, done, size)` for the pieces of [offset, offset + size).
+    template <class Copy>
+    void for_each_piece(u64 offset, u64 size, Copy&& copy) const {
+        const u64 low = offset >= m_split ? 0 : std::min(size, m_split - offset);
+        if (low != 0) copy(m_part[0] + offset, u64{0}, low);
+        if (low != size) copy(m_part[1] + (offset + low - m_split), low, size - low);
+    }
+
+private:
+    Hva m_part[2] = {};
+    u64 m_split = 0; ///< bytes in the first page
+    bool m_usable = false;
+};
+
+/// Writes `extents` of `image` to their places from `area` on: all or, with false, none.
 bool store(Cpu& cpu, Gva area, const u8* image, std::span<const Extent> extents) {
     if (extents.empty()) return true;
-    const Gva first = area + extents.front().offset;
-    const u64 size = extents.back().offset + extents.back().size - extents.front().offset;
-    cpu.pending.kind = Pending::Kind::none;
-    if (first.page_offset() + size <= page_size) {
-        if (const Hva host = cpu.direct(first, size, true); host != nullptr) {
-            for (const Extent& e : extents)
-                std::memcpy(host + (e.offset - extents.front().offset), image + e.image, e.size);
-            return true;
-        }
-        if (cpu.pending.kind != Pending::Kind::none) return false;
+    const u32 begin = extents.front().offset;
+    const u64 size = extents.back().offset + extents.back().size - begin;
+    DirectRange range;
+    if (!range.find(cpu, area + begin, size, true)) return false;
+    if (range.usable()) {
+        for (const Extent& e : extents)
+            range.for_each_piece(e.offset - begin, e.size, [&](Hva host, u64 done, u64 bytes) {
+                std::memcpy(host, image + e.image + done, bytes);
+            });
+        return true;
     }
-    if (!cpu.probe_write(first, size)) return false;
+    if (!cpu.probe_write(area + begin, size)) return false;
     for (const Extent& e : extents)
         if (!cpu.write(area + e.offset, image + e.image, e.size)) return false;
     return true;
 }
 
+/// Reads them to their places in `image`: all or, with false, perhaps some.
 bool load(Cpu& cpu, Gva area, u8* image, std::span<const Extent> extents) {
+    if (extents.empty()) return true;
+    const u32 begin = extents.front().offset;
+    const u64 size = extents.back().offset + extents.back().size - begin;
+    DirectRange range;
+    if (!range.find(cpu, area + begin, size, false)) return false;
+    if (range.usable()) {
+        for (const Extent& e : extents)
+            range.for_each_piece(e.offset - begin, e.size, [&](Hva host, u64 done, u64 bytes) {
+                std::memcpy(image + e.image + done, host, bytes);
+            });
+        return true;
+    }
     for (const Extent& e : extents)
         if (!cpu.read(area + e.offset, image + e.image, e.size)) return false;
     return true;
@@ -124,9 +166,9 @@ u8* bytes_of(ExtendedState& state) { return reinterpret_cast<u8*>(&state); }
 static_assert(offsetof(ExtendedState, header) == header_offset);
 static_assert(offsetof(ExtendedState, ymm_high) == ymm_offset);
 
-u32 mxcsr_of(const ExtendedState& state) {
+u32 mxcsr_of(const u8* image) {
     u32 value;
-    std::memcpy(&value, state.legacy + ExtendedState::mxcsr, sizeof value);
+    std::memcpy(&value, image + ExtendedState::mxcsr, sizeof value);
     return value;
 }
 
@@ -225,15 +267,14 @@ HelperResult fxrstor(Cpu& cpu, const Instruction& insn) {
     const bool sse = (cpu.cb.state.cr4 & cr4::osfxsr) != 0;
     Extents extents;
     add_x87_and_sse(extents, insn, true, sse, sse);
-    ExtendedState next = live.image();
     // All of the image is read, though not all of it is used.
-    u8 content[sizeof next.legacy];
+    u8(&legacy)[512] = live.image().legacy;
+    u8 content[sizeof legacy];
     if (!cpu.read(area, content, sizeof content)) return HelperResult::fault;
+    if (sse && (mxcsr_of(content) & ~mxcsr_mask()) != 0) return cpu.raise(Vector::gp, 0);
     for (const Extent& e : extents.list())
-        std::memcpy(next.legacy + e.offset, content + e.offset, e.size);
-    if ((mxcsr_of(next) & ~mxcsr_mask()) != 0) return cpu.raise(Vector::gp, 0);
-    normalise_x87(next.legacy);
-    live.image() = next;
+        std::memcpy(legacy + e.offset, content + e.offset, e.size);
+    normalise_x87(legacy);
     return HelperResult::next;
 }
 
@@ -257,7 +298,9 @@ HelperResult xsave(Cpu& cpu, const Instruction& insn) {
     if (!check_access(cpu, insn.segment, area, area_bytes(requested, layout), true))
         return HelperResult::fault;
     LiveState live(cpu);
-    const u64 in_use = live.in_use() & requested;
+    const u64 all_in_use = live.in_use();
+    live.seal_as(all_in_use);
+    const u64 in_use = all_in_use & requested;
     u64 saved = form == Form::standard ? requested : in_use;
     bool mxcsr = (requested & (xcr0::sse | xcr0::avx)) != 0;
     XsaveHeader header;
@@ -276,8 +319,9 @@ HelperResult xsave(Cpu& cpu, const Instruction& insn) {
         header.xstate_bv = (old & ~requested) | in_use;
     }
 
-    ExtendedState image = live.image();
-    std::memcpy(image.header, &header, sizeof header);
+    ExtendedState& image = live.image();
+    if (!cpu.avx512_in_use) initialise_avx512(image, saved);
+    std::memcpy(image.header, &header, sizeof header); // `live` writes its own behind us
     Extents extents;
     add_x87_and_sse(extents, insn, (saved & xcr0::x87) != 0, mxcsr, (saved & xcr0::sse) != 0);
     extents.add(header_offset, form == Form::compact ? 16 : 8);
@@ -314,25 +358,31 @@ HelperResult xrstor(Cpu& cpu, const Instruction& insn) {
     add_x87_and_sse(extents, insn, (loaded & xcr0::x87) != 0, load_mxcsr,
                     (loaded & xcr0::sse) != 0);
     add_extended(extents, insn, loaded, layout);
-    ExtendedState next = live.image();
-    if (!load(cpu, area, bytes_of(next), extents.list())) return HelperResult::fault;
-    if ((mxcsr_of(next) & ~mxcsr_mask()) != 0) return cpu.raise(Vector::gp, 0);
+    // Nothing changes before all has been read.
+    alignas(64) u8 content[sizeof(ExtendedState)];
+    if (!load(cpu, area, content, extents.list())) return HelperResult::fault;
+    if (load_mxcsr && (mxcsr_of(content) & ~mxcsr_mask()) != 0) return cpu.raise(Vector::gp, 0);
 
-    if ((loaded & xcr0::x87) != 0) normalise_x87(next.legacy);
+    ExtendedState& image = live.image();
+    for (const Extent& e : extents.list())
+        std::memcpy(bytes_of(image) + e.image, content + e.image, e.size);
+    if ((loaded & xcr0::x87) != 0) normalise_x87(image.legacy);
     const u64 initial = requested & ~header.xstate_bv;
-    if ((initial & xcr0::x87) != 0) initialise_x87(next);
+    if ((initial & xcr0::x87) != 0) initialise_x87(image);
     if ((initial & xcr0::sse) != 0) {
-        std::memset(next.legacy + ExtendedState::xmm0, 0, vector_bytes(insn));
+        std::memset(image.legacy + ExtendedState::xmm0, 0, vector_bytes(insn));
         if (is_compact) {
             constexpr u32 mxcsr = LiveState::initial_mxcsr;
-            std::memcpy(next.legacy + ExtendedState::mxcsr, &mxcsr, sizeof mxcsr);
+            std::memcpy(image.legacy + ExtendedState::mxcsr, &mxcsr, sizeof mxcsr);
         }
     }
     for_each_component(initial, 0, [&](const Component& c, u32) {
-        std::memset(bytes_of(next) + c.offset, 0, accessible_bytes(c, insn));
+        std::memset(bytes_of(image) + c.offset, 0, accessible_bytes(c, insn));
     });
-    if ((loaded & xcr0::avx512) != 0) live.begin_avx512();
-    live.image() = next;
+    if (!cpu.avx512_in_use && (loaded & xcr0::avx512) != 0) {
+        initialise_avx512(image, ~loaded);
+        live.begin_avx512();
+    }
     return HelperResult::next;
 }
 

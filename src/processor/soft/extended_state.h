@@ -26,6 +26,11 @@ public:
     LiveState& operator=(const LiveState&) = delete;
 
     [[nodiscard]] ExtendedState& image() { return m_state; }
+    /// The state is not changed any more, and `in_use` has returned this.
+    void seal_as(u64 in_use) {
+        m_sealed = true;
+        m_in_use = in_use;
+    }
     /// The image has got content of AVX-512's components.
     void begin_avx512() { m_avx512_in_use = true; }
     /// The components that are not in their initial configuration (XINUSE); MXCSR does not count.
@@ -72,6 +77,8 @@ private:
     }
 
     ExtendedState& m_state;
+    bool m_sealed = false;
+    u64 m_in_use = 0;     ///< if sealed
     bool m_avx512_in_use; ///< what AVX-512 adds may be other than initial
 };
 

@@ -58,13 +58,14 @@ LiveState::LiveState(Cpu& cpu)
     // MXCSR belongs to no component here: the standard form of XSAVE and XRSTOR always has it.
     if ((present & xcr0::sse) == 0) std::fill_n(xmm(0), xmm_bytes, u8{0});
     if ((present & xcr0::avx) == 0) std::memset(m_state.ymm_high, 0, sizeof m_state.ymm_high);
-    initialise_avx512(m_state, xcr0::avx512 & ~present);
+    // While it is not in use nobody looks at it but XSAVE, on demand.
+    if (m_avx512_in_use) initialise_avx512(m_state, xcr0::avx512 & ~present);
     put<u32>(legacy, ExtendedState::mxcsr_mask, mxcsr_mask());
     clear_x87_pointers(legacy);
 }
 
 LiveState::~LiveState() {
-    u64 present = in_use();
+    u64 present = m_sealed ? m_in_use : in_use();
     if (mxcsr() != initial_mxcsr) present |= xcr0::sse;
     std::memset(m_state.header, 0, sizeof m_state.header);
     std::memcpy(m_state.header, &present, sizeof present);
