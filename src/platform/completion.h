@@ -49,6 +49,7 @@ public:
         u64 look_ns = 0;              ///< virtual clock: before that it cannot mature
         u64 order = 0;                ///< of its arrival in the queues
         bool counted = false;         ///< among those that the scheduler watches
+        bool going = false;           ///< chosen for the delivery that is under way
         std::size_t heap_index = 0;
         Completion *previous = nullptr, *next = nullptr; ///< in its line's queue
     } notes;

@@ -74,6 +74,17 @@ struct HookHandler {
     i32 offset[hook_operand_count] = {};
 };
 
+/// An IRET of the guest that is to be noticed: the one that leads back to a context.
+struct ReturnWatch {
+    bool armed = false; ///< cleared by the processor behind the IRET
+    bool seen = false;  ///< set by it then
+    /// It sets ControlBlock::interrupt_window as well.
+    bool opens_window = false;
+    // The context, as it is behind the IRET.
+    u16 cs = 0; ///< selector
+    u64 cr3 = 0, rsp = 0;
+};
+
 struct ControlBlock {
     RegisterBlock state;
 
@@ -119,6 +130,7 @@ struct ControlBlock {
     bool nmi_window = false; ///< exit, as for interrupt_window, once an NMI could be delivered
     bool interrupt_shadow = false; ///< one instruction follows STI, MOV SS or POP SS
     bool nmi_blocked = false;      ///< between delivery of an NMI and IRET
+    ReturnWatch return_watch;
     /// DR6 bits of data breakpoints that MOV SS or POP SS met: they trap behind the instruction at
     /// RIP. Whoever completes that one injects #DB for them, and clears this.
     u64 held_debug_traps = 0;

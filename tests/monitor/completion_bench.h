@@ -30,12 +30,21 @@ public:
     [[nodiscard]] CpuState state() const override { return cpus[current]; }
     [[nodiscard]] VectorSet active_vectors(unsigned cpu) const override { return active[cpu]; }
 
+    void watch_return(const std::optional<ReturnContext>& context, bool exits) override {
+        awaited = context;
+        return_exits = exits;
+        returned = false;
+    }
+    [[nodiscard]] bool take_return() override { return std::exchange(returned, false); }
+
     unsigned current = 0;
     u64 now = 1'000 * ms;
     u64 run[2] = {};
     CpuState cpus[2];
     VectorSet active[2];
     unsigned run_readings = 0;
+    std::optional<ReturnContext> awaited; ///< an IRET to there is looked out for
+    bool return_exits = false, returned = false;
 };
 
 class CompletionTest : public testing::Test {
@@ -132,6 +141,16 @@ protected:
         cpu().takes_interrupts = true;
         cpu().rsp = saved_rsp.back();
         saved_rsp.pop_back();
+    }
+    /// The same by an IRET. @return whether the CPU exits behind it.
+    bool leave_handler_by_iret() {
+        leave_handler();
+        const bool seen =
+            view.awaited == ReturnContext{.cr3 = cpu().cr3, .rsp = cpu().rsp, .cs = cpu().cs};
+        if (!seen) return false;
+        view.awaited.reset();
+        view.returned = true;
+        return view.return_exits;
     }
     /// One request that is delivered at HLT, and its handler: from then on there is a context.
     void make_context() {

@@ -164,6 +164,65 @@ TEST_F(M3_5_Delivery, WhatHasMaturedWaitsForTheHandlerUnderWayButNotForever) {
     EXPECT_EQ(second.delivered, 1U);
 }
 
+TEST_F(M3_5_Delivery, WhatHasMaturedTogetherComesWithOneInterruptWhereThatIsAllowed) {
+    for (const bool batches : {false, true}) {
+        use({});
+        if (batches) completions->allow_batches(device);
+        order.clear();
+        const Request& slow = request(nominal + 1 * ms);
+        for (int i = 0; i < 3; ++i)
+            request();
+        pass(nominal);
+        EXPECT_TRUE(look());
+        EXPECT_EQ(order.size(), batches ? 3U : 1U);
+        EXPECT_EQ(slow.delivered, 0U) << "its time has not come";
+        enter_handler();
+        end_of_interrupt();
+        leave_handler();
+        pass(1 * ms);
+        look();
+        EXPECT_EQ(slow.delivered, batches ? 1U : 0U);
+        EXPECT_EQ(statistic("matured"), batches ? 4U : 2U);
+        end_of_interrupt();
+        EXPECT_EQ(view.active[0].highest(), std::nullopt);
+    }
+}
+
+TEST_F(M3_5_Delivery, WhatHasMaturedDuringAHandlerComesWhenThatHasReturned) {
+    make_context();
+    const Request& first = request();
+    const Request& second = request();
+    pass(guard);
+    look();
+    ASSERT_EQ(first.delivered, 1U);
+    enter_handler();
+    pass(nominal);
+    EXPECT_FALSE(look());
+    end_of_interrupt();
+    cpu().rsp = 0x80000; // handlers have a stack of their own
+    EXPECT_FALSE(look()) << "with interrupts off it is still in the handler";
+    EXPECT_TRUE(leave_handler_by_iret());
+    EXPECT_TRUE(look()) << "not after some time only";
+    EXPECT_EQ(second.delivered, 1U);
+}
+
+TEST_F(M3_5_Delivery, WhatHasMaturedComesWithTheInterruptsOfAnotherContextToo) {
+    completions->allow_batches(device);
+    make_context();
+    const Request& first = request();
+    pass(nominal);
+    look();
+    ASSERT_EQ(first.delivered, 1U);
+    const Request& second = request();
+    pass(nominal);
+    EXPECT_FALSE(look()) << "not acknowledged";
+    EXPECT_EQ(second.delivered, 0U);
+    cpu().cr3 = 0x2000; // no safepoint
+    end_of_interrupt();
+    EXPECT_TRUE(look());
+    EXPECT_EQ(second.delivered, 1U);
+}
+
 TEST_F(M3_5_Delivery, ImmediateWaitsForNothing) {
     use({Kind::immediate, 0});
     EXPECT_EQ(request().delivered, 1U);

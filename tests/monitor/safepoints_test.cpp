@@ -92,7 +92,8 @@ TEST_F(M3_4_Safepoints, ReturnedFromTheHandler) {
     EXPECT_FALSE(look());
     end_of_interrupt();
     EXPECT_FALSE(look()) << "EOI is not a safepoint";
-    EXPECT_TRUE(completions->wants_window(0)) << "to see it return";
+    EXPECT_TRUE(view.return_exits) << "to see it return";
+    EXPECT_FALSE(completions->wants_window(0)) << "that would be within the handler";
     cpu().takes_interrupts = true;
     EXPECT_FALSE(look()) << "the interrupt window is not a safepoint";
     EXPECT_FALSE(completions->wants_window(0));
@@ -104,6 +105,107 @@ TEST_F(M3_4_Safepoints, ReturnedFromTheHandler) {
     EXPECT_EQ(second.delivered, 1U);
     EXPECT_EQ(statistic("early_returned"), 2U);
     EXPECT_EQ(statistic("deepest_nesting"), 1U);
+}
+
+TEST_F(M3_4_Safepoints, TheHandlersIretIsLookedOutFor) {
+    make_context();
+    const Request& first = request();
+    const Request& second = request();
+    pass(guard);
+    look();
+    ASSERT_EQ(first.delivered, 1U);
+    enter_handler();
+    EXPECT_EQ(view.awaited, (ReturnContext{.cr3 = 0x1000, .rsp = 0x8000, .cs = 8}));
+    end_of_interrupt();
+    EXPECT_FALSE(look());
+    EXPECT_TRUE(leave_handler_by_iret()) << "something waits for that";
+    EXPECT_TRUE(look());
+    EXPECT_EQ(second.delivered, 1U);
+    EXPECT_EQ(statistic("early_returned"), 2U);
+}
+
+TEST_F(M3_4_Safepoints, NoExitAtAReturnAtWhichNothingMayCome) {
+    make_context();
+    const Request& first = request();
+    pass(guard);
+    look();
+    ASSERT_EQ(first.delivered, 1U);
+    enter_handler();
+    end_of_interrupt();
+    look();
+    EXPECT_FALSE(view.return_exits) << "nothing waits";
+    request(); // the handler's: its guard window is open
+    look();
+    EXPECT_FALSE(view.return_exits) << "HLT or the end of the guard window come first";
+    pass(guard);
+    look();
+    EXPECT_TRUE(leave_handler_by_iret());
+}
+
+TEST_F(M3_4_Safepoints, AnIretThatIsSeenIsTheEndOfAHandler) {
+    for (const bool seen : {false, true}) {
+        use({});
+        make_context();
+        Request& first = submit();
+        pass(nominal);
+        completions->host_done(first);
+        enter_handler();
+        end_of_interrupt();
+        if (seen)
+            EXPECT_FALSE(leave_handler_by_iret());
+        else
+            leave_handler();
+        // Deeper on the same stack, with no exit in between.
+        cpu().rsp -= 300;
+        Request& second = submit();
+        pass(nominal);
+        completions->host_done(second);
+        ASSERT_EQ(second.delivered, 1U);
+        enter_handler();
+        EXPECT_EQ(statistic("deepest_nesting"), seen ? 1U : 2U);
+        EXPECT_EQ(statistic("back_offs"), seen ? 0U : 1U);
+        end_of_interrupt();
+        leave_handler();
+        cpu().rsp += 300;
+    }
+}
+
+TEST_F(M3_4_Safepoints, OfNestedHandlersEachReturnIsSeen) {
+    make_context();
+    for (const unsigned line : {0U, 1U}) {
+        Request& r = submit(nominal, line);
+        pass(nominal);
+        completions->host_done(r);
+        ASSERT_EQ(r.delivered, 1U);
+        enter_handler(static_cast<u8>(vector + line));
+        end_of_interrupt(static_cast<u8>(vector + line));
+        cpu().takes_interrupts = true;
+    }
+    EXPECT_EQ(statistic("deepest_nesting"), 2U);
+    EXPECT_EQ(view.awaited->rsp, 0x8000U - 200);
+    EXPECT_TRUE(leave_handler_by_iret()) << "the outer one's is to be looked out for then";
+    submit();
+    look();
+    EXPECT_EQ(view.awaited->rsp, 0x8000U);
+    EXPECT_FALSE(leave_handler_by_iret());
+    look();
+    EXPECT_EQ(view.awaited, std::nullopt);
+}
+
+TEST_F(M3_4_Safepoints, AReturnThatIsSeenOtherwiseIsLookedOutForNoMore) {
+    make_context();
+    const Request& r = request();
+    pass(guard);
+    look();
+    ASSERT_EQ(r.delivered, 1U);
+    enter_handler();
+    end_of_interrupt();
+    EXPECT_NE(view.awaited, std::nullopt);
+    leave_handler(); // by other means than IRET
+    request();
+    pass(guard);
+    EXPECT_TRUE(look());
+    EXPECT_EQ(view.awaited, std::nullopt);
 }
 
 TEST_F(M3_4_Safepoints, ARunningProcessorIsInterruptedToSeeItsReturn) {

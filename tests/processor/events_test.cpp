@@ -213,6 +213,35 @@ TEST(ProcessorEvents, InterruptWindowOpensByPopfAndIret) {
     }
 }
 
+TEST(ProcessorEvents, AReturnThatIsWatchedOpensTheWindow) {
+    for (const bool watched : {false, true}) {
+        Guest g;
+        g.assemble(place::kernel_code, [&](Code& c) {
+            Xbyak::Label there;
+            c.push(selector::kernel_data);
+            c.push(place::kernel_stack);
+            c.push(static_cast<u32>(rf::if_ | rf::fixed1));
+            c.push(selector::kernel_code);
+            c.lea(r10, ptr[rip + there]);
+            c.push(r10);
+            c.iretq();
+            c.L(there);
+            c.mov(eax, 7);
+            c.hlt();
+        });
+        g.gpr(processor::rax) = 0;
+        g.block().return_watch = {.armed = true,
+                                  .opens_window = true,
+                                  .cs = selector::kernel_code,
+                                  .cr3 = g.state().cr3,
+                                  .rsp = watched ? place::kernel_stack : place::kernel_stack - 8};
+        const Stop stop = g.run();
+        EXPECT_EQ(stop.is(ExitReason::interrupt_window), watched) << stop.text();
+        EXPECT_EQ(g.gpr(processor::rax), watched ? 0U : 7U) << "nothing is executed there before";
+        EXPECT_EQ(g.block().return_watch.seen, watched);
+    }
+}
+
 TEST(ProcessorEvents, NoWindowWithInterruptsOff) {
     Guest g;
     g.assemble(place::kernel_code, [](Code& c) {

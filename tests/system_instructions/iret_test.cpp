@@ -41,6 +41,39 @@ TEST_F(Iret, ToUser) {
     EXPECT_EQ(state.segment[seg_gs].base, 0x5000U);
 }
 
+TEST_F(Iret, BackToAContextThatIsWatchedIsNoted) {
+    const auto returned = [&](const ReturnWatch& watch) {
+        run_in(kernel_code, kernel_data, kernel_rip, kernel_stack);
+        state.cr3 = 0x5000;
+        cpu.cb.return_watch = watch;
+        cpu.cb.interrupt_window = false;
+        user_frame();
+        EXPECT_EQ(iretq(), HelperResult::dispatch);
+        EXPECT_NE(cpu.cb.return_watch.armed, cpu.cb.return_watch.seen);
+        return cpu.cb.return_watch.seen;
+    };
+    const ReturnWatch watch{.armed = true, .cs = user_code, .cr3 = 0x5000, .rsp = user_stack};
+    EXPECT_TRUE(returned(watch));
+    EXPECT_FALSE(cpu.cb.interrupt_window);
+    ReturnWatch other = watch;
+    other.opens_window = true;
+    EXPECT_TRUE(returned(other));
+    EXPECT_TRUE(cpu.cb.interrupt_window);
+    other.rsp += 8;
+    EXPECT_FALSE(returned(other));
+    EXPECT_FALSE(cpu.cb.interrupt_window);
+    other = watch;
+    other.cs = kernel_code;
+    EXPECT_FALSE(returned(other));
+    other = watch;
+    other.cr3 += 0x1000;
+    EXPECT_FALSE(returned(other));
+    cpu.cb.return_watch = {.cs = user_code, .cr3 = 0x5000, .rsp = user_stack};
+    user_frame();
+    EXPECT_EQ(iretq(), HelperResult::dispatch);
+    EXPECT_FALSE(cpu.cb.return_watch.seen) << "not armed";
+}
+
 TEST_F(Iret, ToUserKeepsItsDataSegments) {
     user_frame();
     state.segment[seg_ds] = segment_of(user_data);

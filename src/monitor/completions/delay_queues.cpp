@@ -25,6 +25,17 @@ void LineQueue::remove(Completion& completion) {
     --m_size;
 }
 
+void LineQueue::move_behind(Completion* before, Completion& completion) {
+    if (completion.notes.previous == before) return;
+    remove(completion);
+    Completion* const behind = before != nullptr ? before->notes.next : m_first;
+    completion.notes.previous = before;
+    completion.notes.next = behind;
+    (before != nullptr ? before->notes.next : m_first) = &completion;
+    (behind != nullptr ? behind->notes.previous : m_last) = &completion;
+    ++m_size;
+}
+
 void GlobalQueue::push(Completion& completion) {
     m_heap.push_back(&completion);
     completion.notes.heap_index = m_heap.size() - 1;

@@ -21,6 +21,8 @@ public:
     void push_back(platform::Completion& completion);
     /// It must be in this queue.
     void remove(platform::Completion& completion);
+    /// Puts one of this queue behind another of it; null: to the front.
+    void move_behind(platform::Completion* before, platform::Completion& completion);
 
 private:
     platform::Completion *m_first = nullptr, *m_last = nullptr;

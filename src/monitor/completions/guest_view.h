@@ -5,6 +5,8 @@
 #include "base/types.h"
 #include "platform/vector_set.h"
 
+#include <optional>
+
 namespace gnomon::monitor {
 
 /// A virtual CPU between two entries.
@@ -15,6 +17,13 @@ struct CpuState {
     bool in_service = false; ///< an interrupt, in its local APIC or in the 8259s
     u16 cs = 0;              ///< selector
     u64 cr3 = 0, rsp = 0;
+};
+
+/// Where an interrupt handler returns to.
+struct ReturnContext {
+    u64 cr3 = 0, rsp = 0;
+    u16 cs = 0; ///< selector
+    friend bool operator==(const ReturnContext&, const ReturnContext&) = default;
 };
 
 /// Threads: as the board's.
@@ -42,6 +51,11 @@ public:
     /// Vectors that `cpu` has been asked to take and has not finished: requested or in service, at
     /// its local APIC or, for the CPU that they interrupt, the 8259s.
     [[nodiscard]] virtual platform::VectorSet active_vectors(unsigned cpu) const = 0;
+    /// From now on the next IRET of `current_cpu` to this context is looked out for, and no other;
+    /// nothing: none. @param exits the CPU is to exit behind it.
+    virtual void watch_return(const std::optional<ReturnContext>& context, bool exits) = 0;
+    /// Whether that IRET has been seen since this was last asked.
+    [[nodiscard]] virtual bool take_return() = 0;
 };
 
 } // namespace gnomon::monitor

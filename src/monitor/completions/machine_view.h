@@ -7,13 +7,15 @@
 #include "platform/board.h"
 #include "processor/control_block.h"
 
+#include <utility>
+
 namespace gnomon::monitor {
 
 /// Of a machine with one virtual CPU. Threads: the one that runs it.
 class MachineView final : public GuestView {
 public:
     /// All outlive it.
-    MachineView(const processor::ControlBlock& block, const platform::Board& board,
+    MachineView(processor::ControlBlock& block, const platform::Board& board,
                 const platform::Clock& clock)
         : m_block(block), m_board(board), m_clock(clock),
           m_run(clock, [] { return host_time_ns(CLOCK_THREAD_CPUTIME_ID); }) {}
@@ -37,11 +39,22 @@ public:
     [[nodiscard]] platform::VectorSet active_vectors(unsigned cpu) const override {
         return m_board.active_vectors(cpu);
     }
+    void watch_return(const std::optional<ReturnContext>& context, bool exits) override {
+        const ReturnContext to = context.value_or(ReturnContext{});
+        m_block.return_watch = {.armed = context.has_value(),
+                                .opens_window = exits,
+                                .cs = to.cs,
+                                .cr3 = to.cr3,
+                                .rsp = to.rsp};
+    }
+    [[nodiscard]] bool take_return() override {
+        return std::exchange(m_block.return_watch.seen, false);
+    }
     /// As RunClock::slept.
     void slept(u64 ns) { m_run.slept(ns); }
 
 private:
-    const processor::ControlBlock& m_block;
+    processor::ControlBlock& m_block;
     const platform::Board& m_board;
     const platform::Clock& m_clock;
     RunClock m_run;

@@ -20,6 +20,18 @@ unsigned HandlerWatch::entered(unsigned device, const CpuState& state) {
                                                [&](const Frame& f) { return f.device == device; }));
 }
 
+void HandlerWatch::left() {
+    if (m_frames.empty()) return;
+    m_back = m_frames.back();
+    m_frames.pop_back();
+}
+
+std::optional<ReturnContext> HandlerWatch::awaited() const {
+    if (m_frames.empty()) return std::nullopt;
+    const Frame& frame = m_frames.back();
+    return ReturnContext{.cr3 = frame.cr3, .rsp = frame.rsp, .cs = frame.cs};
+}
+
 bool HandlerWatch::returned(const CpuState& state) {
     pop_returned(state);
     // The same privilege in another address space: the context has been switched.

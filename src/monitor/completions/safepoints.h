@@ -21,7 +21,7 @@ enum class Safepoint : u8 {
 };
 
 /// The interrupt handlers of devices on one virtual CPU: entered with a context each, and returned
-/// when the CPU is in that context again.
+/// when an IRET has led back to it, or when the CPU is seen in that context again.
 ///
 /// A context is CR3, CS and a stack: RSP from where it was when interrupted up to `stack_reach`
 /// above it. Below it, within the same reach, the handler is under way. Elsewhere is another stack,
@@ -33,6 +33,11 @@ public:
     /// The CPU, in this state, is about to enter a handler. @return how many handlers of `device`
     /// are under way now, this one included.
     unsigned entered(unsigned device, const CpuState& state);
+    /// The innermost handler's IRET has been seen.
+    void left();
+    /// Where the innermost handler returns to; none is under way: nothing.
+    [[nodiscard]] std::optional<ReturnContext> awaited() const;
+    [[nodiscard]] bool nested() const { return m_frames.size() > 1; }
     /// Whether the last handler to be entered has returned and the CPU is in the context that it
     /// interrupted. Only for states in which nothing is in service and interrupts are taken.
     [[nodiscard]] bool returned(const CpuState& state);
@@ -40,6 +45,8 @@ public:
     [[nodiscard]] bool under_way(unsigned device, const CpuState& state) const;
     /// Whether `returned` can come to be true.
     [[nodiscard]] bool expects_return(const CpuState& state) const;
+    /// Whether any handler has not been seen to return.
+    [[nodiscard]] bool in_handler() const { return !m_frames.empty(); }
     /// The CPU idles: no handler is under way.
     void idle() { m_frames.clear(); }
 

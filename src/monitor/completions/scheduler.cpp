@@ -79,6 +79,7 @@ void Completions::submitted(unsigned device, Completion& completion, u64 nominal
     notes.device = device;
     notes.cpu = cpu;
     notes.nominal_ns = nominal_ns;
+    notes.going = false;
     notes.submitted_ns = m_view.now_ns();
     ++d.statistics.requests;
     notes.counted = delays(completion);
@@ -169,7 +170,7 @@ void Completions::dequeue(Completion& completion) {
     line.queue.remove(completion);
     if (line.queue.empty()) {
         std::erase(m_cpus[line.cpu].lines, &line);
-        line.queued = false;
+        line.queued = line.held = false;
     }
 }
 
@@ -198,13 +199,26 @@ u64 Completions::cap_left_ns(const Completion& completion) const {
     return minus(notes.nominal_ns + cap_ns, minus(m_watched_ns, notes.submitted_watched_ns));
 }
 
-/// How long ago it was submitted, as the rules count time.
-u64 Completions::age_ns(const Completion& completion, u64 now) {
+/// Reading it is dear, and one delivery asks for it several times.
+u64 Completions::run_ns(unsigned cpu, u64 now) {
+    Cpu& c = m_cpus[cpu];
+    if (c.run_at_ns != now) {
+        c.run_ns = m_view.run_ns(cpu);
+        c.run_at_ns = now;
+    }
+    return c.run_ns;
+}
+
+/// How long ago it was submitted, as the rules count time; or, if that is less than `enough`,
+/// perhaps more than it, but less than `enough` too.
+u64 Completions::age_ns(const Completion& completion, u64 now, u64 enough) {
     const auto& notes = completion.notes;
+    const u64 clock = minus(now, notes.submitted_ns);
     const u64 seen = minus(m_cpus[notes.cpu].seen_ns, notes.submitted_seen_ns);
-    return m_rules->passed_ns(
-        std::min(minus(m_view.run_ns(notes.cpu), notes.submitted_run_ns), seen),
-        minus(now, notes.submitted_ns));
+    const u64 most = m_rules->passed_ns(seen, clock);
+    if (most < enough) return most;
+    return m_rules->passed_ns(std::min(minus(run_ns(notes.cpu, now), notes.submitted_run_ns), seen),
+                              clock);
 }
 
 u64 Completions::left_ns(const Completion& completion, u64 now) {
@@ -213,7 +227,7 @@ u64 Completions::left_ns(const Completion& completion, u64 now) {
     const u64 on_clock = minus(now, notes.submitted_ns);
     if (cap_left_ns(completion) == 0) return 0;
     if (on_clock < notes.nominal_ns) return notes.nominal_ns - on_clock;
-    return minus(notes.nominal_ns, age_ns(completion, now));
+    return minus(notes.nominal_ns, age_ns(completion, now, notes.nominal_ns));
 }
 
 bool Completions::guard_over(const Line& line, const Completion& completion, u64 now) {
@@ -225,31 +239,59 @@ bool Completions::guard_over(const Line& line, const Completion& completion, u64
         const u64 passed = minus(now, line.guard_ns);
         if (passed < guard) return false;
         const u64 seen = minus(m_cpus[line.guard_cpu].closely_seen_ns, line.guard_seen_ns);
-        const u64 run = minus(m_view.run_ns(line.guard_cpu), line.guard_run_ns);
+        if (m_rules->passed_ns(seen, passed) < guard) return false;
+        const u64 run = minus(run_ns(line.guard_cpu, now), line.guard_run_ns);
         return m_rules->passed_ns(std::min(run, seen), passed) >= guard;
     };
-    return (ended(line.guard_cpu) || over()) &&
-           (notes.cpu == line.guard_cpu || ended(notes.cpu) || age_ns(completion, now) >= guard);
+    return (ended(line.guard_cpu) || over()) && (notes.cpu == line.guard_cpu || ended(notes.cpu) ||
+                                                 age_ns(completion, now, guard) >= guard);
 }
 
 bool Completions::old_enough(const Device& device, const Completion& completion, u64 now) {
     const auto& notes = completion.notes;
     const u64 least = device.back_off.least_ns(notes.nominal_ns);
     return least == 0 ||
-           (minus(now, notes.submitted_ns) >= least && age_ns(completion, now) >= least);
+           (minus(now, notes.submitted_ns) >= least && age_ns(completion, now, least) >= least);
 }
 
 // ---------------------------------------------------------------- looking
 
 bool Completions::look(unsigned cpu, bool halted) {
     observe(cpu, halted);
+    follow_returns(cpu);
+    Cpu& c = m_cpus[cpu];
     // Whatever is delivered then, and whether anything waits: it idles.
-    if (halted && can_be_interrupted(m_view.state())) m_cpus[cpu].watch.idle();
-    const u64 now = m_cpus[cpu].looked_ns;
-    const bool matured = look_for_matured(now);
-    if (matured && !halted) m_cpus[cpu].halts_seen = 0;
-    if (m_policy.kind != CompletionPolicy::Kind::adaptive) return matured;
-    return look_for_safepoint(cpu, halted, now) || matured;
+    if (halted && can_be_interrupted(m_view.state())) c.watch.idle();
+    const u64 now = c.looked_ns;
+    bool any = look_for_matured(now);
+    if (any && !halted) c.halts_seen = 0;
+    if (m_policy.kind != CompletionPolicy::Kind::adaptive) return any;
+    if (look_for_safepoint(cpu, halted, now)) any = true;
+    if (look_for_held(cpu, now)) any = true;
+    c.return_wanted = c.watch.in_handler() && std::ranges::any_of(c.lines, [&](const Line* line) {
+                          const Completion& first = *line->queue.front();
+                          return line->held || (guard_over(*line, first, now) &&
+                                                old_enough(m_devices[line->device], first, now));
+                      });
+    expect_return(c);
+    return any;
+}
+
+void Completions::follow_returns(unsigned cpu) {
+    if (!m_view.take_return()) return;
+    m_cpus[cpu].awaited.reset();
+    m_cpus[cpu].watch.left();
+}
+
+/// Has the current CPU's next return looked out for. It exits there if something waits for nothing
+/// but that, or if another one is to be looked out for then.
+void Completions::expect_return(Cpu& cpu) {
+    const auto context = cpu.watch.awaited();
+    const bool exits = cpu.return_wanted || cpu.watch.nested();
+    if (context == cpu.awaited && exits == cpu.return_exits) return;
+    cpu.awaited = context;
+    cpu.return_exits = exits;
+    m_view.watch_return(context, exits);
 }
 
 u64 Completions::next_look_ns(unsigned cpu) const {
@@ -266,17 +308,23 @@ bool Completions::unacknowledged(const Line& line) const {
     return line.vector && m_view.active_vectors(line.cpu).test(*line.vector);
 }
 
-/// Of what has matured: whether its interrupt would meet the one before.
+/// Whether an interrupt of the line would meet the one before.
+bool Completions::busy(const Line& line) const {
+    if (unacknowledged(line)) return true;
+    const Cpu& cpu = m_cpus[line.cpu];
+    if (line.cpu != m_view.current_cpu() || cpu.halted || !cpu.watch.in_handler()) return false;
+    const CpuState state = m_view.state();
+    // With interrupts off it is still in the handler, on whatever stack.
+    return !state.takes_interrupts || cpu.watch.under_way(line.device, state);
+}
+
+/// Of what has matured: whether it waits for the handler.
 bool Completions::held_back(const Completion& completion, u64 now) {
     if (m_policy.kind != CompletionPolicy::Kind::adaptive) return false;
     const auto& notes = completion.notes;
-    const Line& line = line_of(notes.device, completion.line);
-    const unsigned current = m_view.current_cpu();
-    const bool busy =
-        unacknowledged(line) || (line.cpu == current && !m_cpus[current].halted &&
-                                 m_cpus[current].watch.under_way(line.device, m_view.state()));
-    return busy && age_ns(completion, now) < notes.nominal_ns + grace_ns(notes.nominal_ns) &&
-           cap_left_ns(completion) != 0;
+    const u64 longest = notes.nominal_ns + grace_ns(notes.nominal_ns);
+    return busy(line_of(notes.device, completion.line)) &&
+           age_ns(completion, now, longest) < longest && cap_left_ns(completion) != 0;
 }
 
 bool Completions::look_for_matured(u64 now) {
@@ -289,14 +337,62 @@ bool Completions::look_for_matured(u64 now) {
             m_global.set_look(
                 completion, now + std::max(std::min(left, cap_left_ns(completion)), shortest_step));
         } else if (held_back(completion, now)) {
+            line_of(completion.notes.device, completion.line).held = true;
             m_global.set_look(completion, now + shortest_wait_ns);
         } else {
-            take(completion);
-            deliver_one(completion, Delivery::matured);
+            deliver_matured(completion, now);
             any = true;
         }
     }
     return any;
+}
+
+/// Where one interrupt may tell of several, those of its line that have matured too come with it.
+void Completions::deliver_matured(Completion& completion, u64 now) {
+    Line& line = line_of(completion.notes.device, completion.line);
+    if (m_devices[line.device].batches && m_policy.kind == CompletionPolicy::Kind::adaptive) {
+        choose(line,
+               [&](const Completion& c) { return &c == &completion || left_ns(c, now) == 0; });
+        deliver_chosen(line, Delivery::matured);
+    } else {
+        take(completion);
+        deliver_one(completion, Delivery::matured);
+    }
+}
+
+/// What has matured and had to wait, as soon as the handler is done with.
+bool Completions::look_for_held(unsigned cpu, u64 now) {
+    Cpu& c = m_cpus[cpu];
+    bool any = false;
+    for (std::size_t left = c.lines.size(); left-- > 0;) {
+        if (left >= c.lines.size() || !c.lines[left]->held || busy(*c.lines[left])) continue;
+        Line& line = *c.lines[left];
+        line.held = false;
+        Completion* first = line.queue.front();
+        while (first != nullptr && left_ns(*first, now) != 0)
+            first = first->notes.next;
+        if (first == nullptr) continue;
+        deliver_matured(*first, now);
+        any = true;
+    }
+    return any;
+}
+
+/// Puts those of a line that are `ready` to the front of its queue, in their order, for
+/// `deliver_chosen`. @return whether there are any.
+template <typename Ready>
+bool Completions::choose(Line& line, Ready ready) {
+    Completion* last = nullptr;
+    for (Completion* c = line.queue.front(); c != nullptr;) {
+        Completion* const next = c->notes.next;
+        if (ready(*c)) {
+            line.queue.move_behind(last, *c);
+            c->notes.going = true;
+            last = c;
+        }
+        c = next;
+    }
+    return last != nullptr;
 }
 
 bool Completions::look_for_safepoint(unsigned cpu, bool halted, u64 now) {
@@ -327,7 +423,8 @@ bool Completions::look_for_safepoint(unsigned cpu, bool halted, u64 now) {
     // on; one that runs is interrupted, now and then.
     if (halted || !(safepoint != Safepoint::none || c.watch.expects_return(state))) return false;
     if (!state.takes_interrupts) {
-        c.window = true;
+        // From within a handler it leaves by an IRET, which is looked out for.
+        c.window = !c.watch.in_handler();
         return false;
     }
     c.early_look_ns = planned > now && planned != never ? planned : now + patience_ns(c);
@@ -338,16 +435,13 @@ bool Completions::look_for_safepoint(unsigned cpu, bool halted, u64 now) {
 bool Completions::deliver_early(Line& line, Delivery kind, u64 now) {
     const Device& device = m_devices[line.device];
     if (unacknowledged(line)) return false;
-    const std::size_t most = device.batches ? line.queue.size() : 1;
-    const Completion* last = nullptr;
-    std::size_t count = 0;
-    for (const Completion* c = line.queue.front(); c != nullptr && count < most;
-         c = c->notes.next, ++count) {
-        if (!guard_over(line, *c, now) || !old_enough(device, *c, now)) break;
-        last = c;
-    }
-    if (last == nullptr) return false;
-    deliver_until(line, last->notes.order, kind);
+    const Completion* const first = line.queue.front();
+    const auto ready = [&](const Completion& c) {
+        return (device.batches || &c == first) && guard_over(line, c, now) &&
+               old_enough(device, c, now);
+    };
+    if (!choose(line, ready)) return false;
+    deliver_chosen(line, kind);
     return true;
 }
 
@@ -358,6 +452,7 @@ void Completions::status_polled(unsigned device) {
         return;
     const unsigned cpu = m_view.current_cpu();
     observe(cpu, false);
+    follow_returns(cpu);
     const CpuState state = m_view.state();
     // In a handler that is how it finds out what it was called for.
     if (state.in_service || m_cpus[cpu].watch.under_way(device, state)) return;
@@ -405,10 +500,10 @@ void Completions::deliver_one(Completion& completion, Delivery kind) {
     tell(line, completion, kind);
 }
 
-void Completions::deliver_until(Line& line, u64 last_order, Delivery kind) {
+void Completions::deliver_chosen(Line& line, Delivery kind) {
     const Delivering delivering(*this, line);
     // While it delivers one, a device may cancel others, and make new ones.
-    while (!line.queue.empty() && line.queue.front()->notes.order <= last_order) {
+    while (!line.queue.empty() && line.queue.front()->notes.going) {
         Completion& completion = *line.queue.front();
         take(completion);
         tell(line, completion, kind);
@@ -458,6 +553,7 @@ void Completions::interrupt_injected(unsigned cpu, u8 vector) {
     Cpu& c = m_cpus[cpu];
     const std::vector<Line*>& lines = c.vectors[vector];
     if (lines.empty()) return;
+    follow_returns(cpu);
     const u64 now = m_view.now_ns();
     // Lines can share a vector: it is theirs for whom something was delivered.
     const auto owner = std::find_if(lines.begin(), lines.end(),
@@ -465,6 +561,8 @@ void Completions::interrupt_injected(unsigned cpu, u8 vector) {
     Device& device = m_devices[owner != lines.end() ? (*owner)->device : lines.front()->device];
     const unsigned depth = c.watch.entered(
         owner != lines.end() ? (*owner)->device : lines.front()->device, m_view.state());
+    c.awaited.reset();
+    expect_return(c);
     for (Line* line : lines)
         record_told(*line, now);
     device.polls = 0;

@@ -107,6 +107,7 @@ private:
         unsigned cpu = 0;         ///< that took its last interrupt; until then, that submitted last
         LineQueue queue;          ///< the local delay queue
         bool queued = false;      ///< in Cpu::lines
+        bool held = false;        ///< something of it has matured and waits for the handler
         std::optional<u8> vector; ///< at `cpu`, of its last interrupt
         // The guard window: the last command and who wrote it.
         unsigned guard_cpu = 0;
@@ -128,8 +129,14 @@ private:
         std::vector<Line*> lines;                    ///< with something in their queue
         std::array<std::vector<Line*>, 256> vectors; ///< whose interrupts they are
         bool window = false;
+        std::optional<ReturnContext> awaited; ///< as GuestView::watch_return was told last
+        bool return_exits = false;
+        bool return_wanted = false; ///< something waits for nothing but the return from a handler
         u64 early_look_ns = never;
         u64 looked_ns = 0;
+        // The last reading of its guest-run time, and when that was.
+        std::optional<u64> run_at_ns;
+        u64 run_ns = 0;
         u64 seen_ns = 0, closely_seen_ns = 0; ///< virtual time, by stretches of such lengths
         /// How often in a row it halted before it was to be interrupted for a look: setting the
         /// thread that does this going is dear, and for nothing with a CPU that halts by itself.
@@ -143,8 +150,13 @@ private:
     [[nodiscard]] Line& line_of(unsigned device, unsigned line);
     /// Where `cpu` is now; counts what it has slept since the last call.
     void observe(unsigned cpu, bool halted);
+    /// Takes what has been seen of the current CPU's returns from handlers.
+    void follow_returns(unsigned cpu);
+    void expect_return(Cpu& cpu);
     void open_guard(Line& line, unsigned cpu, u64 now, u64 run);
-    [[nodiscard]] u64 age_ns(const Completion& completion, u64 now);
+    /// GuestView::run_ns, read once for each `now`.
+    [[nodiscard]] u64 run_ns(unsigned cpu, u64 now);
+    [[nodiscard]] u64 age_ns(const Completion& completion, u64 now, u64 enough);
     /// How much of the longest wait is left.
     [[nodiscard]] u64 cap_left_ns(const Completion& completion) const;
     [[nodiscard]] bool delays(const Completion& completion) const;
@@ -155,14 +167,19 @@ private:
     [[nodiscard]] bool guard_over(const Line& line, const Completion& completion, u64 now);
     [[nodiscard]] bool old_enough(const Device& device, const Completion& completion, u64 now);
     [[nodiscard]] bool unacknowledged(const Line& line) const;
+    [[nodiscard]] bool busy(const Line& line) const;
     [[nodiscard]] bool held_back(const Completion& completion, u64 now);
     bool look_for_matured(u64 now);
+    bool look_for_held(unsigned cpu, u64 now);
+    void deliver_matured(Completion& completion, u64 now);
+    template <typename Ready>
+    bool choose(Line& line, Ready ready);
     bool look_for_safepoint(unsigned cpu, bool halted, u64 now);
     bool deliver_early(Line& line, Delivery kind, u64 now);
     void take(Completion& completion);
     void forget(Completion& completion);
     void deliver_one(Completion& completion, Delivery kind);
-    void deliver_until(Line& line, u64 last_order, Delivery kind);
+    void deliver_chosen(Line& line, Delivery kind);
     void tell(Line& line, Completion& completion, Delivery kind);
     void find_interrupt(Line& line, const std::vector<platform::VectorSet>& before);
     void set_vector(Line& line, unsigned cpu, u8 vector);

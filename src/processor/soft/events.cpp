@@ -231,6 +231,22 @@ HelperResult int_n(Cpu& cpu, const Instruction& insn) {
                          .return_rip = cpu.next_rip(insn)});
 }
 
+namespace {
+
+void note_return(ControlBlock& cb) {
+    ReturnWatch& watch = cb.return_watch;
+    if (!watch.armed) return;
+    const RegisterBlock& state = cb.state;
+    if (state.gpr[rsp] != watch.rsp || state.segment[seg_cs].selector != watch.cs ||
+        state.cr3 != watch.cr3)
+        return;
+    watch.armed = false;
+    watch.seen = true;
+    if (watch.opens_window) cb.interrupt_window = true;
+}
+
+} // namespace
+
 HelperResult iret(Cpu& cpu, const Instruction& insn) {
     RegisterBlock& state = cpu.cb.state;
     const unsigned size = insn.operand_size;
@@ -283,6 +299,7 @@ HelperResult iret(Cpu& cpu, const Instruction& insn) {
     state.rflags = (state.rflags & ~(mask | rflags::rf)) | (image & mask) | rflags::fixed1;
     if (outer) drop_privileged_segments(cpu, new_cpl);
     cpu.cb.nmi_blocked = false;
+    note_return(cpu.cb);
     return HelperResult::dispatch;
 }
 
