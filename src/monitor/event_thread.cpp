@@ -75,10 +75,12 @@ void EventThread::clear_input() {
 
 void EventThread::loop() {
     std::vector<pollfd> fds;
+    u64 linger = 0; // 0: sleeps as long as it may
     while (!m_stop) {
         m_heartbeat.beat(__rdtsc());
         // Announced before it is used, so that whoever sets an earlier deadline now wakes us.
-        const u64 deadline = m_deadline.load();
+        u64 deadline = m_deadline.load();
+        if (linger != 0) deadline = std::min(deadline, monotonic_ns() + linger);
         m_sleeping_until.store(deadline);
         if (m_deadline.load() < deadline) continue;
 
@@ -94,10 +96,18 @@ void EventThread::loop() {
         timeout.tv_sec = static_cast<time_t>(wait / 1'000'000'000);
         timeout.tv_nsec = static_cast<long>(wait % 1'000'000'000);
         const int ready = ::ppoll(fds.data(), fds.size(), &timeout, nullptr);
+        if (ready == 0 && linger != 0) {
+            linger *= 2;
+            if (linger > longest_linger_ns) linger = 0;
+        }
         if (ready > 0) {
             if ((fds[0].revents & POLLIN) != 0) {
                 u64 count = 0;
                 [[maybe_unused]] const auto got = ::read(m_event.get(), &count, sizeof count);
+                // What woke us may have been put off meanwhile.
+                const u64 asked = m_deadline.load(), woken = monotonic_ns();
+                linger = std::clamp(asked > woken ? asked - woken : 0, shortest_linger_ns,
+                                    longest_linger_ns);
             }
             for (std::size_t i = inputs; i < fds.size(); ++i)
                 if (fds[i].revents != 0) m_input = true;

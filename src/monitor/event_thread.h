@@ -4,7 +4,8 @@
 ///
 /// Completions are watched by their edges: seen once, and nothing has to be told to the thread for
 /// the next. It only kicks; all work is done by the thread that runs the machine. A later deadline
-/// costs that thread nothing, an earlier one a write to an eventfd.
+/// costs that thread nothing, an earlier one a write to an eventfd; so whoever has set a near one
+/// is expected to set more, and for a while the thread sleeps no longer than that one was away.
 #pragma once
 
 #include "base/file_descriptor.h"
@@ -50,6 +51,7 @@ private:
     void wake();
     [[nodiscard]] Result<> add_completions(const std::vector<int>& descriptors);
     [[nodiscard]] bool take_completions();
+    static constexpr u64 shortest_linger_ns = 50'000, longest_linger_ns = 4'000'000;
 
     Heartbeat& m_heartbeat;
     std::function<void()> m_kick;

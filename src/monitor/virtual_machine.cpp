@@ -206,7 +206,8 @@ Result<std::optional<RunEnd>> VirtualMachine::step() {
     const bool watched = m_completions != nullptr && m_completions->any_known();
     const u64 entered_ns = watched ? m_resources.clock.now_ns() : 0;
     const Exit exit = m_processor->enter();
-    if (watched) m_completions->ran(0, m_resources.clock.now_ns() - entered_ns);
+    if (m_view) m_view->moved();
+    if (watched) m_completions->ran(0, m_view->now_ns() - entered_ns);
     const auto end = [&] {
         ExitTally& tally = m_statistics.exits[static_cast<unsigned>(exit.reason)];
         ++tally.count;
@@ -301,10 +302,9 @@ void VirtualMachine::set_deadline(u64 board_ns) {
     m_deadline_ns = board_ns;
     if (m_completions != nullptr)
         m_deadline_ns = std::min(m_deadline_ns, m_completions->next_look_ns(0));
-    if (m_deadline_ns == EventThread::never) {
-        m_events->set_deadline(EventThread::never);
-        return;
-    }
+    // An earlier kick is good for a later deadline: the next is set then.
+    if (m_armed_ns <= m_deadline_ns) return;
+    m_armed_ns = m_deadline_ns;
     const u64 now = m_resources.clock.now_ns();
     m_events->set_deadline(monotonic_ns() + (m_deadline_ns > now ? m_deadline_ns - now : 0));
 }
@@ -343,7 +343,7 @@ void VirtualMachine::pump_serial() {
 
 std::optional<RunEnd> VirtualMachine::handle(const Exit& exit) {
     switch (exit.reason) {
-    case ExitReason::kicked:
+    case ExitReason::kicked: m_armed_ns = EventThread::never; [[fallthrough]];
     case ExitReason::interrupt_window: m_board_touched = true; break;
     case ExitReason::halt: handle_halt(); break;
     case ExitReason::page_fault: handle_page_fault(exit); break;
@@ -585,6 +585,7 @@ void VirtualMachine::handle_halt() {
     look_at_completions(true);
     if (m_board->interrupt_pending(0) && (cb.state.rflags & processor::rflags::if_) != 0) return;
     m_events->set_deadline(EventThread::never);
+    m_armed_ns = EventThread::never;
     // The disks' come first: input is not watched for while some waits.
     std::vector<pollfd> fds;
     if (m_disks != nullptr) {
@@ -619,7 +620,10 @@ void VirtualMachine::handle_halt() {
                         fds.begin() + static_cast<std::ptrdiff_t>(watched),
                         [](const pollfd& fd) { return fd.revents != 0; }))
             pump_serial();
-        if (m_view) m_view->slept(m_resources.clock.now_ns() - now);
+        if (m_view) {
+            m_view->moved();
+            m_view->slept(m_view->now_ns() - now);
+        }
     }
     // What comes from now on makes the event thread kick; what came before is seen by the next
     // `step`.

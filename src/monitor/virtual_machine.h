@@ -180,7 +180,8 @@ private:
     u64 m_coherency_points = 0;
     /// Deadlines may have changed. Disks have none; their interrupts are seen at every entry.
     bool m_board_touched = true;
-    u64 m_deadline_ns = 0; ///< of the board, in virtual time
+    u64 m_deadline_ns = 0;               ///< of the board, in virtual time
+    u64 m_armed_ns = EventThread::never; ///< the event thread kicks then, or has kicked
     u64 m_tsc_adjust = 0;
     bool m_input_waits = false;
     RunStatistics m_statistics;

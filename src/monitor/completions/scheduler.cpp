@@ -422,12 +422,14 @@ bool Completions::look_for_safepoint(unsigned cpu, bool halted, u64 now) {
     // A CPU that halts comes by here when it does; one that has interrupts off, when it has them
     // on; one that runs is interrupted, now and then.
     if (halted || !(safepoint != Safepoint::none || c.watch.expects_return(state))) return false;
+    const bool is_planned = planned > now && planned != never;
     if (!state.takes_interrupts) {
         // From within a handler it leaves by an IRET, which is looked out for.
         c.window = !c.watch.in_handler();
-        return false;
+        if (is_planned) c.early_look_ns = planned; // an instruction may be under way
+    } else {
+        c.early_look_ns = is_planned ? planned : now + patience_ns(c);
     }
-    c.early_look_ns = planned > now && planned != never ? planned : now + patience_ns(c);
     return false;
 }
 
