@@ -96,7 +96,7 @@ void EventThread::loop() {
         timeout.tv_sec = static_cast<time_t>(wait / 1'000'000'000);
         timeout.tv_nsec = static_cast<long>(wait % 1'000'000'000);
         const int ready = ::ppoll(fds.data(), fds.size(), &timeout, nullptr);
-        if (ready == 0 && linger != 0) {
+        if (ready == 0 && linger != 0 && m_deadline.load() > deadline) { // for nothing
             linger *= 2;
             if (linger > longest_linger_ns) linger = 0;
         }

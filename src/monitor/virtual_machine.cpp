@@ -251,7 +251,8 @@ Result<> VirtualMachine::check_shadow() {
 /// Runs the board's timers when they are due and offers the guest what is pending.
 void VirtualMachine::prepare_events() {
     ControlBlock& cb = m_processor->control_block();
-    if (m_board_touched || m_resources.clock.now_ns() >= m_deadline_ns) {
+    if (m_board_touched ||
+        (m_view ? m_view->now_ns() : m_resources.clock.now_ns()) >= m_deadline_ns) {
         m_board->run_timers();
         update_deadline();
         m_board_touched = false;
@@ -599,6 +600,7 @@ void VirtualMachine::handle_halt() {
             fds.push_back({serial.endpoint->poll_descriptor(), POLLIN, 0});
     for (;;) {
         if (m_resources.stop.load() || m_board->power_request()) break;
+        if (m_view) m_view->moved();
         m_board->run_timers();
         reap_disks();
         look_at_completions(true);
@@ -620,10 +622,7 @@ void VirtualMachine::handle_halt() {
                         fds.begin() + static_cast<std::ptrdiff_t>(watched),
                         [](const pollfd& fd) { return fd.revents != 0; }))
             pump_serial();
-        if (m_view) {
-            m_view->moved();
-            m_view->slept(m_view->now_ns() - now);
-        }
+        if (m_view) m_view->slept(m_resources.clock.now_ns() - now);
     }
     // What comes from now on makes the event thread kick; what came before is seen by the next
     // `step`.

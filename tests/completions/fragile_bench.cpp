@@ -3,9 +3,14 @@
 // prints, in one line, requests a second, the host's CPU time for each, how their completions were
 // delivered, and latencies. BUG 0 is the robust twin. MODEL is nvme or ide. Without FILE the disk
 // is in memory.
+//
+// As FILE, "latency=MICROSECONDS[,spin]" is a disk in memory that takes so long, under a guest that
+// halts meanwhile, or spins. Then the line ends with how long after the back end's time the
+// completion had been handed on: to the guest, if all were delivered at once or late.
 #include "completions/fragile_machine.h"
 #include "platform/block/disk_profile.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <span>
@@ -13,6 +18,25 @@
 namespace {
 
 using namespace gnomon;
+
+/// "latency=MICROSECONDS[,spin]", if it is that.
+bool parse_latency(std::string_view text, test::FragileRun& run) {
+    constexpr std::string_view prefix = "latency=", spin = ",spin";
+    if (!text.starts_with(prefix)) return false;
+    run.spin = text.ends_with(spin);
+    run.disk.latency_ns = std::strtoull(text.data() + prefix.size(), nullptr, 10) * 1000;
+    run.disk.told_after_ns = std::make_shared<std::vector<u64>>();
+    return true;
+}
+
+/// In us.
+double percentile(std::vector<u64>& values, unsigned of_hundred) {
+    if (values.empty()) return 0;
+    const auto at =
+        values.begin() + static_cast<std::ptrdiff_t>((values.size() - 1) * of_hundred / 100);
+    std::nth_element(values.begin(), at, values.end());
+    return static_cast<double>(*at) / 1000;
+}
 
 int complain(const std::string& what) {
     std::fprintf(stderr, "fragile_bench: %s\n", what.c_str());
@@ -42,7 +66,7 @@ int main(int argc, char** argv) {
         if (model != "nvme" && model != "ide") return complain("the model is nvme or ide");
         if (model == "ide") run.model = monitor::DiskModel::ide;
     }
-    if (words.size() > 7) run.file = words[7];
+    if (words.size() > 7 && !parse_latency(words[7], run)) run.file = words[7];
     run.limit_s = 600;
     const test::FragileOutcome outcome = test::run_fragile(run);
     const auto share = [&](const char* name) {
@@ -63,5 +87,10 @@ int main(int argc, char** argv) {
                 static_cast<unsigned long long>(outcome.statistic("interrupts_per_1000_requests")),
                 static_cast<unsigned long long>(outcome.statistic("deepest_nesting")),
                 outcome.text.c_str());
+    if (run.disk.told_after_ns != nullptr)
+        std::printf("told after p10 %.2f us p50 %.2f us p90 %.2f us\n",
+                    percentile(*run.disk.told_after_ns, 10),
+                    percentile(*run.disk.told_after_ns, 50),
+                    percentile(*run.disk.told_after_ns, 90));
     return outcome.survived ? 0 : 1;
 }

@@ -86,9 +86,12 @@ unsigned RamDisk::reap() {
     for (std::size_t left = release() ? std::min(m_released, m_options.per_reap) : 0;
          left != 0 && m_waiting.front().ready_ns <= now; --left, ++done) {
         BlockRequest& request = *m_waiting.front().request;
+        const u64 ready = m_waiting.front().ready_ns;
         m_waiting.pop_front();
         --m_released;
         request.done(perform(request)); // submits others, perhaps
+        if (m_options.told_after_ns != nullptr && ready != 0)
+            m_options.told_after_ns->push_back(monotonic_ns() - ready);
     }
     if (done == 0) return 0;
     if (!release()) {

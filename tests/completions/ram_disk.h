@@ -21,6 +21,9 @@ struct RamDiskOptions {
     /// Every so many commits the thread sleeps for `steal_ns`, as one that the host does not
     /// schedule; 0: never.
     u64 steal_every = 0, steal_ns = 0;
+    /// Where it notes, for each request with a latency, how long after its time `done` has come
+    /// back, in ns; null: nowhere.
+    std::shared_ptr<std::vector<u64>> told_after_ns;
 };
 
 class RamDisk final : public platform::BlockBackEnd {

@@ -45,6 +45,8 @@ public:
     [[nodiscard]] bool under_way(unsigned device, const CpuState& state) const;
     /// Whether `returned` can come to be true.
     [[nodiscard]] bool expects_return(const CpuState& state) const;
+    /// Whether any handler has been seen to return.
+    [[nodiscard]] bool has_returned() const { return m_back.has_value(); }
     /// Whether any handler has not been seen to return.
     [[nodiscard]] bool in_handler() const { return !m_frames.empty(); }
     /// The CPU idles: no handler is under way.

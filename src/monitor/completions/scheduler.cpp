@@ -91,6 +91,8 @@ void Completions::submitted(unsigned device, Completion& completion, u64 nominal
     observe(cpu, false);
     notes.submitted_run_ns = m_view.run_bound_ns(cpu);
     notes.submitted_seen_ns = m_cpus[cpu].seen_ns;
+    m_cpus[cpu].wanted_seen_ns =
+        std::max(m_cpus[cpu].wanted_seen_ns, m_cpus[cpu].seen_ns + nominal_ns);
     notes.submitted_watched_ns = m_watched_ns;
     open_guard(line, cpu, notes.submitted_ns, notes.submitted_run_ns);
 }
@@ -230,6 +232,14 @@ u64 Completions::left_ns(const Completion& completion, u64 now) {
     return minus(notes.nominal_ns, age_ns(completion, now, notes.nominal_ns));
 }
 
+/// Whether a line's guard window is open, as far as that can be told cheaply.
+bool Completions::surely_guarded(const Line& line, u64 now) const {
+    const u64 guard = m_rules->guard_ns(line.queue.front()->notes.nominal_ns);
+    const Cpu& cpu = m_cpus[line.guard_cpu];
+    return !cpu.halted && m_rules->passed_ns(minus(cpu.closely_seen_ns, line.guard_seen_ns),
+                                             minus(now, line.guard_ns)) < guard;
+}
+
 bool Completions::guard_over(const Line& line, const Completion& completion, u64 now) {
     const auto& notes = completion.notes;
     const u64 guard = m_rules->guard_ns(notes.nominal_ns);
@@ -298,7 +308,8 @@ u64 Completions::next_look_ns(unsigned cpu) const {
     const Cpu& c = m_cpus[cpu];
     u64 next = m_global.empty() ? never : m_global.top().notes.look_ns;
     if (!c.halted && any_known()) {
-        next = std::min(next, c.looked_ns + stretch_ns);
+        if (c.seen_ns + stretch_ns < c.wanted_seen_ns)
+            next = std::min(next, c.looked_ns + stretch_ns);
         if (c.halts_seen != 0) next = std::max(next, c.looked_ns + patience_ns(c));
     }
     return std::min(next, c.early_look_ns);
@@ -400,6 +411,15 @@ bool Completions::look_for_safepoint(unsigned cpu, bool halted, u64 now) {
     c.window = false;
     const u64 planned = std::exchange(c.early_look_ns, never);
     if (c.lines.empty()) return false;
+    const bool is_planned = planned > now && planned != never;
+    const auto guarded = [&](const Line* line) {
+        return !line->held && surely_guarded(*line, now);
+    };
+    if (!halted && !c.watch.in_handler() && std::ranges::all_of(c.lines, guarded)) {
+        // Wherever it is. Most CPUs halt before the guard windows end.
+        if (c.watch.has_returned()) c.early_look_ns = is_planned ? planned : now + patience_ns(c);
+        return false;
+    }
     const CpuState state = m_view.state();
     Safepoint safepoint = Safepoint::none;
     if (halted) {
@@ -422,7 +442,6 @@ bool Completions::look_for_safepoint(unsigned cpu, bool halted, u64 now) {
     // A CPU that halts comes by here when it does; one that has interrupts off, when it has them
     // on; one that runs is interrupted, now and then.
     if (halted || !(safepoint != Safepoint::none || c.watch.expects_return(state))) return false;
-    const bool is_planned = planned > now && planned != never;
     if (!state.takes_interrupts) {
         // From within a handler it leaves by an IRET, which is looked out for.
         c.window = !c.watch.in_handler();

@@ -138,6 +138,7 @@ private:
         std::optional<u64> run_at_ns;
         u64 run_ns = 0;
         u64 seen_ns = 0, closely_seen_ns = 0; ///< virtual time, by stretches of such lengths
+        u64 wanted_seen_ns = 0; ///< at which all that it has submitted has had its delay
         /// How often in a row it halted before it was to be interrupted for a look: setting the
         /// thread that does this going is dear, and for nothing with a CPU that halts by itself.
         unsigned halts_seen = 0;
@@ -164,6 +165,7 @@ private:
     void dequeue(Completion& completion);
     /// How much of its delay is left, in ns; 0: it has matured.
     [[nodiscard]] u64 left_ns(const Completion& completion, u64 now);
+    [[nodiscard]] bool surely_guarded(const Line& line, u64 now) const;
     [[nodiscard]] bool guard_over(const Line& line, const Completion& completion, u64 now);
     [[nodiscard]] bool old_enough(const Device& device, const Completion& completion, u64 now);
     [[nodiscard]] bool unacknowledged(const Line& line) const;
