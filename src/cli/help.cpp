@@ -19,7 +19,7 @@ Machine options:
                       ',,' is a comma in FILE; FILE may be an nbd:// or nbd+unix:// address
   --completions WHEN  when the guest learns that a disk is done: adaptive (default: as soon as it can
                       take it, at the latest after the delay of the disk's profile), nominal (after
-                      that delay), immediate, or fixed=TIME after the host is done, such as 1ms
+                      that delay), immediate, or fixed=TIME after the request, such as 1ms
   --no-reboot         a reset of the guest ends Gnomon instead of starting the guest again
   --no-seccomp        for debugging Gnomon: do without the filter that takes from its process the system
                       calls that no machine needs

@@ -244,18 +244,29 @@ TEST_F(M3_5_Delivery, NominalKnowsNoSafepoint) {
     EXPECT_EQ(r.delivered, 1U);
 }
 
-TEST_F(M3_5_Delivery, FixedCountsFromTheHostsCompletionOnTheClock) {
+TEST_F(M3_5_Delivery, FixedCountsFromTheRequestOnTheClock) {
     use({Kind::fixed, 1 * ms});
     Request& r = submit(0); // also without a profile
-    pass(5 * ms);
+    steal(ms / 4);
+    const Request& next = request(nominal); // and whatever the profile says
     completions->host_done(r);
     EXPECT_FALSE(halt());
-    EXPECT_EQ(completions->next_look_ns(0), view.now + 1 * ms);
-    steal(1 * ms - 1);
+    EXPECT_EQ(completions->next_look_ns(0), view.now + ms * 3 / 4);
+    steal(ms * 3 / 4 - 1);
     EXPECT_FALSE(halt());
     steal(1);
     EXPECT_TRUE(halt());
     EXPECT_EQ(r.delivered, 1U);
+    EXPECT_EQ(next.delivered, 0U) << "each has its own time";
+    steal(ms / 4);
+    look();
+    EXPECT_EQ(next.delivered, 1U);
+    EXPECT_EQ(statistic("matured"), 2U);
+    Request& late = submit();
+    steal(1 * ms);
+    completions->host_done(late);
+    EXPECT_EQ(late.delivered, 1U) << "nothing is added to a host that is slower";
+    EXPECT_EQ(statistic("late"), 1U);
 }
 
 TEST_F(M3_5_Delivery, ARequestUnderWayIsWatchedSoThatALateHostIsKnown) {

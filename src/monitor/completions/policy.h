@@ -14,7 +14,8 @@ struct CompletionPolicy {
         adaptive,  ///< at a safepoint if one comes before the nominal delay has passed (M3.5)
         nominal,   ///< when the nominal delay has passed
         immediate, ///< as soon as the host is done
-        fixed,     ///< `fixed_ns` of the virtual clock after the host is done, on every disk
+        fixed,     ///< `fixed_ns` of the virtual clock after it was submitted, on every disk; when
+                   ///< the host is done, if that is later
     };
     Kind kind = Kind::adaptive;
     u64 fixed_ns = 0;

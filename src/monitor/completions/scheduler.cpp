@@ -118,13 +118,13 @@ void Completions::host_done(Completion& completion) {
         return;
     }
     const u64 now = m_view.now_ns();
-    if (m_policy.kind == CompletionPolicy::Kind::fixed) {
-        enqueue(completion, now + m_policy.fixed_ns);
-        return;
+    const bool fixed = m_policy.kind == CompletionPolicy::Kind::fixed;
+    if (!fixed) {
+        const unsigned cpu = m_view.current_cpu();
+        observe(cpu, m_cpus[cpu].halted);
     }
-    const unsigned cpu = m_view.current_cpu();
-    observe(cpu, m_cpus[cpu].halted);
-    const u64 due = notes.submitted_ns + notes.nominal_ns;
+    const u64 due = notes.submitted_ns + (fixed ? m_policy.fixed_ns : notes.nominal_ns);
+    notes.look_ns = due;
     if (now >= due && left_ns(completion, now) == 0) {
         VERIFY(completion.claim());
         deliver_one(completion, Delivery::late);
