@@ -5,6 +5,7 @@
 #include "monitor/completions/delay_queues.h"
 #include "monitor/completions/policy.h"
 #include "monitor/completions/run_clock.h"
+#include "monitor/completions/safepoints.h"
 
 #include <deque>
 #include <gtest/gtest.h>
@@ -34,10 +35,113 @@ TEST(CompletionPolicyTest, IsReadAndComplainedOf) {
         EXPECT_FALSE(parse(wrong)) << wrong;
 }
 
-TEST(GlobalQueueTest, GivesTheEarliestWhateverIsRemovedAndMoved) {
-    class Plain final : public platform::Completion {
-        void deliver() override {}
+class Plain final : public platform::Completion {
+    void deliver() override {}
+};
+
+TEST(GlobalQueueTest, WhatTakesTheRemovedOnesPlaceMayBeEarlierThanItsParent) {
+    constexpr u64 looks[] = {1, 10, 2, 11, 12, 3, 4};
+    std::deque<Plain> all(std::size(looks));
+    GlobalQueue queue;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        all[i].notes.look_ns = looks[i];
+        queue.push(all[i]);
+    }
+    queue.remove(all[3]); // 4 comes below 10
+    for (const u64 look : {1, 2, 3, 4, 10, 12}) {
+        ASSERT_EQ(queue.top().notes.look_ns, look);
+        queue.remove(queue.top());
+    }
+}
+
+TEST(LineQueueTest, KeepsItsOrderBothWaysWhateverIsMovedAndRemoved) {
+    std::deque<Plain> all(5);
+    LineQueue queue;
+    const auto expect = [&](std::vector<unsigned> order) {
+        EXPECT_EQ(queue.size(), order.size());
+        const platform::Completion* before = nullptr;
+        platform::Completion* c = queue.front();
+        for (const unsigned n : order) {
+            ASSERT_EQ(c, &all[n]);
+            EXPECT_EQ(c->notes.previous, before);
+            before = c;
+            c = c->notes.next;
+        }
+        EXPECT_EQ(c, nullptr);
     };
+    for (unsigned n = 0; n < 4; ++n)
+        queue.push_back(all[n]);
+    queue.move_behind(nullptr, all[2]);
+    expect({2, 0, 1, 3});
+    queue.move_behind(&all[2], all[3]); // the last
+    expect({2, 3, 0, 1});
+    queue.push_back(all[4]);
+    expect({2, 3, 0, 1, 4});
+    queue.move_behind(&all[4], all[0]); // to the end
+    expect({2, 3, 1, 4, 0});
+    queue.remove(all[0]);
+    queue.push_back(all[0]);
+    queue.move_behind(&all[2], all[3]); // is there
+    queue.remove(all[2]);
+    queue.remove(all[1]);
+    expect({3, 4, 0});
+    for (const unsigned n : {3U, 0U, 4U})
+        queue.remove(all[n]);
+    EXPECT_TRUE(queue.empty());
+    queue.push_back(all[1]);
+    expect({1});
+}
+
+CpuState at(u64 rsp, u64 cr3 = 0x1000, u16 cs = 8) {
+    return {.takes_interrupts = true, .in_service = false, .cs = cs, .cr3 = cr3, .rsp = rsp};
+}
+
+TEST(HandlerWatchTest, HasReturnedInItsContextOnly) {
+    constexpr u64 reach = HandlerWatch::stack_reach;
+    for (const bool seen : {false, true}) {
+        HandlerWatch watch;
+        EXPECT_FALSE(watch.returned(at(0x8000)));
+        EXPECT_EQ(watch.entered(0, at(0x8000)), 1U);
+        EXPECT_TRUE(watch.in_handler());
+        EXPECT_EQ(watch.awaited(), (ReturnContext{.cr3 = 0x1000, .rsp = 0x8000, .cs = 8}));
+        EXPECT_FALSE(watch.returned(at(0x7ff8)));
+        if (seen) watch.left();
+        EXPECT_TRUE(watch.returned(at(0x8000)));
+        EXPECT_FALSE(watch.in_handler());
+        EXPECT_TRUE(watch.returned(at(0x8000 + reach - 1)));
+        EXPECT_FALSE(watch.returned(at(0x8000 + reach)));
+        EXPECT_FALSE(watch.returned(at(0x8000, 0x1000, 0x33)));
+        EXPECT_TRUE(watch.returned(at(0x8000))) << "another privilege is no other context";
+        EXPECT_FALSE(watch.returned(at(0x8000, 0x2000)));
+        EXPECT_FALSE(watch.returned(at(0x8000))) << "the context was switched meanwhile";
+    }
+}
+
+TEST(HandlerWatchTest, CountsTheHandlersOfADevice) {
+    HandlerWatch watch;
+    EXPECT_EQ(watch.entered(0, at(0x8000)), 1U);
+    EXPECT_EQ(watch.entered(1, at(0x7f00)), 1U) << "another device's";
+    EXPECT_EQ(watch.entered(0, at(0x7e00)), 2U);
+    EXPECT_TRUE(watch.nested());
+    EXPECT_EQ(watch.entered(0, at(0x7e80)), 2U) << "the innermost has returned to there";
+    EXPECT_TRUE(watch.awaits_return(at(0x7e78)));
+    EXPECT_FALSE(watch.awaits_return(at(0x7e80)));
+    EXPECT_TRUE(watch.under_way(1, at(0x7d00)));
+    EXPECT_FALSE(watch.under_way(1, at(0x7f80))) << "above where it was interrupted";
+    EXPECT_TRUE(watch.under_way(0, at(0x7f80)));
+    EXPECT_FALSE(watch.under_way(2, at(0x7d00)));
+    EXPECT_EQ(watch.entered(0, at(0x7a00)), 3U);
+    EXPECT_EQ(watch.entered(0, at(0x90000)), 1U) << "of another stack nothing is known";
+    watch.idle();
+    EXPECT_FALSE(watch.in_handler());
+    EXPECT_EQ(watch.awaited(), std::nullopt);
+    unsigned depth = 0;
+    for (u64 n = 0; n < 70; ++n)
+        depth = watch.entered(0, at(0x8000 - n * 64));
+    EXPECT_EQ(depth, 64U) << "no more are kept";
+}
+
+TEST(GlobalQueueTest, GivesTheEarliestWhateverIsRemovedAndMoved) {
     std::deque<Plain> all(500);
     GlobalQueue queue;
     std::multimap<u64, platform::Completion*> model;
@@ -64,6 +168,26 @@ TEST(GlobalQueueTest, GivesTheEarliestWhateverIsRemovedAndMoved) {
         }
     }
     EXPECT_TRUE(queue.empty());
+}
+
+TEST(BackOffTest, CalmBeginsAnewAfterTroubleAndAfterEachHalf) {
+    BackOff b;
+    const auto deliver = [&](u64 count) {
+        while (count-- != 0)
+            b.delivered();
+        return b.kept();
+    };
+    b.trouble(false);
+    EXPECT_EQ(deliver(BackOff::first_calm - 1), 1U);
+    b.trouble(false); // twice as many are needed now
+    EXPECT_EQ(deliver(2 * BackOff::first_calm - 1), 2U);
+    EXPECT_EQ(deliver(1), 1U);
+    EXPECT_EQ(deliver(2 * BackOff::first_calm - 1), 1U);
+    EXPECT_EQ(deliver(1), 0U);
+    for (int i = 0; i < 10; ++i)
+        b.trouble(true);
+    EXPECT_EQ(deliver(BackOff::longest_calm - 1), BackOff::whole) << "never more than that";
+    EXPECT_EQ(deliver(1), BackOff::whole / 2);
 }
 
 TEST(BackOffTest, DoublesToTheWholeAndHalvesInCalm) {

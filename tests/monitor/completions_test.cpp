@@ -206,6 +206,29 @@ TEST_F(M3_5_Delivery, WhatHasMaturedDuringAHandlerComesWhenThatHasReturned) {
     EXPECT_EQ(second.delivered, 1U);
 }
 
+TEST_F(M3_5_Delivery, WhatHasMaturedIsNotGuardedByTheNextCommand) {
+    make_context();
+    const Request& first = request();
+    const Request& second = request();
+    pass(guard);
+    look();
+    ASSERT_EQ(first.delivered, 1U);
+    enter_handler();
+    pass(nominal);
+    look();
+    const Request& third = request(); // the handler's command
+    end_of_interrupt();
+    look();
+    EXPECT_TRUE(leave_handler_by_iret()) << "for what has matured";
+    EXPECT_TRUE(look());
+    EXPECT_EQ(second.delivered, 1U);
+    EXPECT_EQ(third.delivered, 0U);
+    enter_handler();
+    end_of_interrupt();
+    look();
+    EXPECT_FALSE(leave_handler_by_iret()) << "the other is in its guard window";
+}
+
 TEST_F(M3_5_Delivery, WhatHasMaturedComesWithTheInterruptsOfAnotherContextToo) {
     completions->allow_batches(device);
     make_context();

@@ -70,6 +70,58 @@ TEST_F(M3_4_Safepoints, TheGuardIsTheSubmitters) {
     EXPECT_EQ(r.delivered, 1U);
 }
 
+TEST_F(M3_4_Safepoints, TheGuardWindowIsOfTimeInWhichTheThreadRan) {
+    make_context();
+    const Request& r = request();
+    for (u64 seen = 0; seen < 2 * guard; seen += Completions::close_stretch_ns) {
+        view.now += Completions::close_stretch_ns;
+        completions->ran(0, Completions::close_stretch_ns);
+        EXPECT_FALSE(look());
+    }
+    view.run[0] += guard;
+    view.now += 1;
+    EXPECT_TRUE(look());
+    EXPECT_EQ(r.delivered, 1U);
+}
+
+TEST_F(M3_4_Safepoints, ASubmitterThatHasHaltedHasEndedItsGuardWindowForOthersToo) {
+    target = 1;
+    view.current = 1;
+    make_context();
+    view.current = 0;
+    const Request& r = request();
+    EXPECT_FALSE(halt());
+    view.current = 1;
+    EXPECT_TRUE(look()) << "where its handler has returned";
+    EXPECT_EQ(r.delivered, 1U);
+}
+
+TEST_F(M3_4_Safepoints, ACompletionIsGuardedOnItsOwnSubmitterToo) {
+    make_context();
+    view.current = 1;
+    const Request& r = request();
+    view.current = 0;
+    completions->command_written(device); // the line's last command is another CPU's
+    pass(guard);
+    EXPECT_FALSE(look());
+    pass_on(1, guard);
+    EXPECT_TRUE(look());
+    EXPECT_EQ(r.delivered, 1U);
+}
+
+TEST_F(M3_4_Safepoints, WithInterruptsOffTheReturnIsSeenWhenTheyAreOn) {
+    make_context();
+    const Request& r = request();
+    pass(guard);
+    cpu().takes_interrupts = false; // not in a handler
+    EXPECT_FALSE(look());
+    EXPECT_TRUE(completions->wants_window(0));
+    cpu().takes_interrupts = true;
+    EXPECT_TRUE(look());
+    EXPECT_EQ(r.delivered, 1U);
+    EXPECT_FALSE(completions->wants_window(0));
+}
+
 TEST_F(M3_4_Safepoints, WithoutAnInterruptBeforeThereIsNoReturn) {
     const Request& r = request();
     pass(guard);
@@ -219,6 +271,10 @@ TEST_F(M3_4_Safepoints, ARunningProcessorIsInterruptedToSeeItsReturn) {
         pass(wait / 2);
         look();
         EXPECT_EQ(completions->next_look_ns(0), view.now + wait / 2) << "as planned";
+        cpu().takes_interrupts = false; // in the middle of an instruction
+        look();
+        EXPECT_EQ(completions->next_look_ns(0), view.now + wait / 2) << "as planned";
+        cpu().takes_interrupts = true;
         pass(wait / 2);
     }
 }

@@ -45,6 +45,10 @@ public:
     [[nodiscard]] bool under_way(unsigned device, const CpuState& state) const;
     /// Whether `returned` can come to be true.
     [[nodiscard]] bool expects_return(const CpuState& state) const;
+    /// Whether the innermost handler has not returned, as far as is seen.
+    [[nodiscard]] bool awaits_return(const CpuState& state) const {
+        return !m_frames.empty() && !is_back(m_frames.back(), state);
+    }
     /// Whether any handler has been seen to return.
     [[nodiscard]] bool has_returned() const { return m_back.has_value(); }
     /// Whether any handler has not been seen to return.

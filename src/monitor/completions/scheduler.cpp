@@ -412,9 +412,7 @@ bool Completions::look_for_safepoint(unsigned cpu, bool halted, u64 now) {
     const u64 planned = std::exchange(c.early_look_ns, never);
     if (c.lines.empty()) return false;
     const bool is_planned = planned > now && planned != never;
-    const auto guarded = [&](const Line* line) {
-        return !line->held && surely_guarded(*line, now);
-    };
+    const auto guarded = [&](const Line* line) { return surely_guarded(*line, now); };
     if (!halted && !c.watch.in_handler() && std::ranges::all_of(c.lines, guarded)) {
         // Wherever it is. Most CPUs halt before the guard windows end.
         if (c.watch.has_returned()) c.early_look_ns = is_planned ? planned : now + patience_ns(c);
@@ -444,7 +442,7 @@ bool Completions::look_for_safepoint(unsigned cpu, bool halted, u64 now) {
     if (halted || !(safepoint != Safepoint::none || c.watch.expects_return(state))) return false;
     if (!state.takes_interrupts) {
         // From within a handler it leaves by an IRET, which is looked out for.
-        c.window = !c.watch.in_handler();
+        c.window = !c.watch.awaits_return(state);
         if (is_planned) c.early_look_ns = planned; // an instruction may be under way
     } else {
         c.early_look_ns = is_planned ? planned : now + patience_ns(c);
@@ -582,7 +580,6 @@ void Completions::interrupt_injected(unsigned cpu, u8 vector) {
     Device& device = m_devices[owner != lines.end() ? (*owner)->device : lines.front()->device];
     const unsigned depth = c.watch.entered(
         owner != lines.end() ? (*owner)->device : lines.front()->device, m_view.state());
-    c.awaited.reset();
     expect_return(c);
     for (Line* line : lines)
         record_told(*line, now);
