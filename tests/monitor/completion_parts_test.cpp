@@ -7,6 +7,7 @@
 #include "monitor/completions/run_clock.h"
 #include "monitor/completions/safepoints.h"
 
+#include <algorithm>
 #include <deque>
 #include <gtest/gtest.h>
 #include <map>
@@ -39,18 +40,30 @@ class Plain final : public platform::Completion {
     void deliver() override {}
 };
 
-TEST(GlobalQueueTest, WhatTakesTheRemovedOnesPlaceMayBeEarlierThanItsParent) {
-    constexpr u64 looks[] = {1, 10, 2, 11, 12, 3, 4};
-    std::deque<Plain> all(std::size(looks));
-    GlobalQueue queue;
-    for (std::size_t i = 0; i < all.size(); ++i) {
-        all[i].notes.look_ns = looks[i];
-        queue.push(all[i]);
-    }
-    queue.remove(all[3]); // 4 comes below 10
-    for (const u64 look : {1, 2, 3, 4, 10, 12}) {
-        ASSERT_EQ(queue.top().notes.look_ns, look);
-        queue.remove(queue.top());
+TEST(GlobalQueueTest, IsInOrderAfterSomeWereRemoved) {
+    u64 random = 7;
+    const auto next = [&] {
+        return random = random * 6364136223846793005U + 1442695040888963407U, random >> 33;
+    };
+    for (int round = 0; round < 200; ++round) {
+        std::deque<Plain> all(60);
+        GlobalQueue queue;
+        for (Plain& c : all) {
+            c.notes.look_ns = next() % 1000;
+            queue.push(c);
+        }
+        std::vector<u64> left;
+        for (std::size_t i = 0; i < all.size(); ++i)
+            if (next() % 4 == 0)
+                queue.remove(all[i]);
+            else
+                left.push_back(all[i].notes.look_ns);
+        std::ranges::sort(left);
+        for (const u64 look : left) {
+            ASSERT_EQ(queue.top().notes.look_ns, look);
+            queue.remove(queue.top());
+        }
+        EXPECT_TRUE(queue.empty());
     }
 }
 
@@ -79,8 +92,9 @@ TEST(LineQueueTest, KeepsItsOrderBothWaysWhateverIsMovedAndRemoved) {
     expect({2, 3, 0, 1, 4});
     queue.move_behind(&all[4], all[0]); // to the end
     expect({2, 3, 1, 4, 0});
-    queue.remove(all[0]);
-    queue.push_back(all[0]);
+    queue.remove(all[1]);
+    queue.push_back(all[1]);
+    expect({2, 3, 4, 0, 1});
     queue.move_behind(&all[2], all[3]); // is there
     queue.remove(all[2]);
     queue.remove(all[1]);

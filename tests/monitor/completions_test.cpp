@@ -46,6 +46,19 @@ TEST_F(M3_5_Delivery, OfAStretchWithoutAnExitOnlySoMuchCounts) {
     EXPECT_EQ(r.delivered, 1U);
 }
 
+TEST_F(M3_5_Delivery, WhatTheThreadDidNotRunForDoesNotCount) {
+    const Request& r = request();
+    for (u64 seen = 0; seen < 2 * nominal; seen += Completions::stretch_ns) {
+        view.now += Completions::stretch_ns; // the host has it wait
+        completions->ran(0, Completions::stretch_ns);
+        EXPECT_FALSE(look());
+    }
+    view.now += nominal;
+    view.run[0] += nominal;
+    EXPECT_TRUE(look());
+    EXPECT_EQ(r.delivered, 1U);
+}
+
 TEST_F(M3_5_Delivery, WhatPassesOutsideTheGuestDoesNotCount) {
     const Request& r = request();
     for (int i = 0; i < 100; ++i) { // the thread is busy, and the guest is kicked before it runs

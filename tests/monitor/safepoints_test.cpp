@@ -63,7 +63,11 @@ TEST_F(M3_4_Safepoints, TheGuardIsTheSubmitters) {
     EXPECT_FALSE(halt()) << "the first CPU may not be ready for the answer";
     pass(nominal / 2); // the second's time
     EXPECT_FALSE(halt());
-    pass_on(0, guard - 1);
+    view.current = 0;
+    steal_unseen(10 * guard); // a stretch without an exit
+    view.current = 1;
+    EXPECT_FALSE(halt());
+    pass_on(0, guard - Completions::close_stretch_ns - 1);
     EXPECT_FALSE(halt());
     pass_on(0, 1);
     EXPECT_TRUE(halt());
@@ -88,11 +92,15 @@ TEST_F(M3_4_Safepoints, ASubmitterThatHasHaltedHasEndedItsGuardWindowForOthersTo
     target = 1;
     view.current = 1;
     make_context();
+    request();
+    pass(guard);
+    EXPECT_TRUE(look()) << "the handler has returned";
+    end_of_interrupt();
     view.current = 0;
     const Request& r = request();
     EXPECT_FALSE(halt());
     view.current = 1;
-    EXPECT_TRUE(look()) << "where its handler has returned";
+    EXPECT_TRUE(look()) << "where the handler has returned";
     EXPECT_EQ(r.delivered, 1U);
 }
 

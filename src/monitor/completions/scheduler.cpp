@@ -211,16 +211,15 @@ u64 Completions::run_ns(unsigned cpu, u64 now) {
     return c.run_ns;
 }
 
-/// How long ago it was submitted, as the rules count time; or, if that is less than `enough`,
-/// perhaps more than it, but less than `enough` too.
+/// How long ago it was submitted, as the rules count time, as far as that matters: it is at least
+/// `enough` if the result is.
 u64 Completions::age_ns(const Completion& completion, u64 now, u64 enough) {
     const auto& notes = completion.notes;
     const u64 clock = minus(now, notes.submitted_ns);
     const u64 seen = minus(m_cpus[notes.cpu].seen_ns, notes.submitted_seen_ns);
     const u64 most = m_rules->passed_ns(seen, clock);
     if (most < enough) return most;
-    return m_rules->passed_ns(std::min(minus(run_ns(notes.cpu, now), notes.submitted_run_ns), seen),
-                              clock);
+    return m_rules->passed_ns(minus(run_ns(notes.cpu, now), notes.submitted_run_ns), clock);
 }
 
 u64 Completions::left_ns(const Completion& completion, u64 now) {
@@ -251,7 +250,7 @@ bool Completions::guard_over(const Line& line, const Completion& completion, u64
         const u64 seen = minus(m_cpus[line.guard_cpu].closely_seen_ns, line.guard_seen_ns);
         if (m_rules->passed_ns(seen, passed) < guard) return false;
         const u64 run = minus(run_ns(line.guard_cpu, now), line.guard_run_ns);
-        return m_rules->passed_ns(std::min(run, seen), passed) >= guard;
+        return m_rules->passed_ns(run, passed) >= guard;
     };
     return (ended(line.guard_cpu) || over()) && (notes.cpu == line.guard_cpu || ended(notes.cpu) ||
                                                  age_ns(completion, now, guard) >= guard);
