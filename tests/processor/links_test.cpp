@@ -323,6 +323,45 @@ TEST(PageLinks, AnInstructionAcrossTwoPagesThatShowOneFrame) {
     }
 }
 
+/// Flags go with the branch whichever block it tries first: one that needs none of them must not
+/// take them from the right one, nor from the frame of a fault.
+TEST(PageLinks, FlagsSurviveABlockThatIsNotTheRightOne) {
+    LinkGuest g;
+    constexpr u64 careless = 0x50010000, careful = 0x50020000, absent = 0x50030000;
+    static_assert((careful - careless) % processor::soft::jump_cache_size == 0);
+    static_assert((absent - careless) % processor::soft::jump_cache_size == 0);
+    g.map(careless, first, pte::p | pte::w);
+    g.map(careful, second, pte::p | pte::w);
+    g.assemble(first, [](Code& c) {
+        c.xor_(eax, eax);
+        c.hlt();
+    });
+    g.assemble(second, [](Code& c) {
+        c.lahf();
+        c.seto(al);
+        c.hlt();
+    });
+    g.assemble(place::kernel_code + 0x200, [](Code& c) {
+        c.mov(edx, 0x7fffffff);
+        c.add(edx, edx); // CF = 0, PF = 0, AF = 1, ZF = 0, SF = 1, OF = 1
+        c.jmp(rcx);
+    });
+    const auto go = [&](u64 target) {
+        g.start_kernel(place::kernel_code + 0x200);
+        g.gpr(processor::rcx) = target;
+        return g.run();
+    };
+    for (int round = 0; round < 4; ++round) {
+        ASSERT_TRUE(go(careless).halted());
+        ASSERT_TRUE(go(careful).halted());
+        EXPECT_EQ(g.gpr(processor::rax) & 0xffff, 0x9201U) << "round " << round;
+        ASSERT_TRUE(go(careless).halted());
+        const Stop stop = go(absent);
+        ASSERT_TRUE(stop.is(Vector::pf)) << stop.text();
+        EXPECT_EQ(stop.rflags & processor::rflags::arithmetic, 0x890U) << "round " << round;
+    }
+}
+
 /// The branch is refused, and has not happened: its site is found whatever the block was jumped to.
 TEST(PageLinks, RefusedTargetsAreFaultsOfTheBranch) {
     Guest g;

@@ -15,7 +15,7 @@ namespace h = Xbyak::util;
 void BlockEmitter::emit_far_entry() {
     m_entry = m.here();
     m.lea(h::r13, m.ptr[h::r13 - static_cast<int>(m_block_offset)]);
-    if (has_base_slot()) m_base_jump = jump_unless_base(m_page, m_flags_live_first);
+    if (has_base_slot()) m_base_jump = jump_unless_base(m_page);
     m.store(GNOMON_CPU(page_base), h::r13);
     m_called_entry = m.here();
     drop_stack_word();
@@ -23,7 +23,6 @@ void BlockEmitter::emit_far_entry() {
 
 void BlockEmitter::begin_block(u16 offset, bool flags_live, bool far_entry_cold) {
     m_block_offset = offset;
-    m_flags_live_first = flags_live;
     m_far_entry_cold = far_entry_cold;
     m_begin = m.here();
     if (!far_entry_cold) emit_far_entry();
@@ -42,13 +41,10 @@ void BlockEmitter::begin_block(u16 offset, bool flags_live, bool far_entry_cold)
     m_plain_entry = m.here();
 }
 
-/// A jump, to be bound, unless R13 is the base of `page`. If the flags are live, R13 is negated
-/// where it goes (NOT), and R14 is RCX.
-u32 BlockEmitter::jump_unless_base(const PageCode& page, bool flags_live) {
-    if (!flags_live) {
-        m.db(0x65), m.cmp(h::r13, m.ptr[Xbyak::RegExp(std::size_t{page.base_slot})]);
-        return m.jump_if_later(Assembler::nz);
-    }
+/// A jump, to be bound, unless R13 is the base of `page`. Where it goes, R13 is negated (NOT), and
+/// R14 is RCX. The flags are kept: whoever came here may have wanted another block, or none, that
+/// shows them.
+u32 BlockEmitter::jump_unless_base(const PageCode& page) {
     m.mov(h::r14, h::rcx);
     m.not_(h::r13);
     m.load(h::rcx, page.base_slot);
@@ -80,7 +76,7 @@ void BlockEmitter::emit_straddle_check(const PageCode& second) {
     load_page_base(h::r13);
     m.lea(h::r13, m.ptr[h::r13 + static_cast<int>(page_size)]);
     m_straddle_site = &site;
-    m_straddle_jump = jump_unless_base(second, true);
+    m_straddle_jump = jump_unless_base(second);
     site.cont = m.here();
     m_plain_entry = m.here();
 }
@@ -588,10 +584,8 @@ Block BlockEmitter::finish(u16 guest_length, bool straddles) {
     finish_far_links();
     if (has_base_slot()) {
         m.bind(m_base_jump);
-        if (m_poll_flags_kept) {
-            m.mov(h::rcx, h::r14);
-            m.not_(h::r13);
-        }
+        m.mov(h::rcx, h::r14);
+        m.not_(h::r13);
         m.lea(h::r13, m.ptr[h::r13 + static_cast<int>(m_block_offset)]);
         m.jump_to(m_thunks.find[static_cast<unsigned>(m_mode.set())]);
     }

@@ -95,7 +95,7 @@ private:
                                               int displacement);
     [[nodiscard]] Xbyak::RegExp grouped_operand(const Instruction& i);
     void load_page_base(const Xbyak::Reg64& to);
-    [[nodiscard]] u32 jump_unless_base(const PageCode& page, bool flags_live);
+    [[nodiscard]] u32 jump_unless_base(const PageCode& page);
     /// Whether code takes its page's base from a slot of its own, which is checked where it is
     /// entered.
     [[nodiscard]] bool has_base_slot() const { return !m_mode.has(Mode::single) && m_bmi2; }
@@ -237,7 +237,6 @@ private:
     u8 m_wanted_soon = 0;        ///< as in begin_instruction
     std::optional<u16> m_new_return_offset;
     u16 m_block_offset = 0;
-    bool m_flags_live_first = true; ///< before the first instruction
     bool m_far_entry_cold = false;
     u32 m_begin = 0, m_entry = 0, m_called_entry = 0, m_polled_entry = 0, m_plain_entry = 0;
     u32 m_base_jump = 0; ///< from the check of the page's base
