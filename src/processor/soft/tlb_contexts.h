@@ -52,7 +52,7 @@ public:
         cpu().view_on = true;
         view_moved();
     }
-    /// To be called when pages have been shown: translated code must not count on where its data
+    /// To be called when deltas may have changed: translated code must not count on where its data
     /// were.
     void view_moved() {
         if (m_current->view.take_moved()) state(TlbSet::user).forget_fetches();
@@ -60,6 +60,7 @@ public:
     void turn_view_off() {
         m_current->view.turn_off();
         cpu().view_on = false;
+        view_moved();
     }
     /// Whether an access by way of the view may have met host address `address`.
     /// Async-signal-safe.
