@@ -5,6 +5,7 @@
 #include "processor/soft/access_checks.h"
 #include "processor/soft/calls.h"
 #include "processor/soft/mmu.h"
+#include "processor/soft/slow_access.h"
 #include "processor/soft/twin.h"
 
 #include <bit>
@@ -13,13 +14,6 @@
 namespace gnomon::processor::soft {
 
 namespace {
-
-int go_on(Cpu& cpu, u32 host, u64 r13, const void* r14) {
-    cpu.next_host = host;
-    cpu.next_r13 = r13;
-    cpu.next_r14 = reinterpret_cast<u64>(r14);
-    return 0;
-}
 
 /// Calls `function(offset, size)` for each run of selected bytes, lowest first, until it returns
 /// false.

@@ -13,17 +13,6 @@
 
 namespace gnomon::processor::soft {
 
-namespace {
-
-int go_on(Cpu& cpu, u32 host, u64 r13, const void* r14) {
-    cpu.next_host = host;
-    cpu.next_r13 = r13;
-    cpu.next_r14 = reinterpret_cast<u64>(r14);
-    return 0;
-}
-
-} // namespace
-
 int resolve_access(Cpu& cpu, Gva address, AccessSite& site, u32 commit_thunk) {
     ++cpu.statistics.slow_accesses;
     cpu.cb.state.rip = cpu.page_base + site.page_offset;

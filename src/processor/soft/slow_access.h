@@ -16,6 +16,15 @@ namespace gnomon::processor::soft {
 /// value.
 [[nodiscard]] int resolve_group(Cpu& cpu, Gva address, GroupSite& site);
 
+/// What lets translated code go on at `host` with these in R13 and R14: the value that a
+/// ThunkTarget returns then.
+[[nodiscard]] inline int go_on(Cpu& cpu, u32 host, u64 r13, const void* r14) {
+    cpu.next_host = host;
+    cpu.next_r13 = r13;
+    cpu.next_r14 = reinterpret_cast<u64>(r14);
+    return 0;
+}
+
 /// After the cold twin: lets the write take effect where it belongs.
 [[nodiscard]] int commit_access(Cpu& cpu, AccessSite& site);
 
