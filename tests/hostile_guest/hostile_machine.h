@@ -64,9 +64,13 @@ struct GuestStatistics {
 
 /// What ends a guest.
 struct Budget {
-    unsigned steps = 1500;  ///< exits
-    unsigned kicks = 8;     ///< interruptions, each of which sends an NMI
+    unsigned steps = 1500; ///< exits
+    unsigned kicks = 8;    ///< interruptions, each of which sends an NMI
+#ifdef __SANITIZE_ADDRESS__
+    unsigned kick_us = 1000; ///< between them; translating takes several times as long there
+#else
     unsigned kick_us = 250; ///< between them
+#endif
 };
 
 class HostileMachine {

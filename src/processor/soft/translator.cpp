@@ -169,8 +169,9 @@ Translation Translator::translate(Cpu& cpu, PageCode& page, u16 offset, const Co
             remember_way(cpu, page.mode.set(), cpu.page_base + *back, way);
     m_cache.note_code_bytes(page.frame, offset, std::min<u32>(at, page_size));
     if (crossing) {
-        m_cache.note_code_bytes(bytes.second_frame, 0,
-                                std::max<u32>(at - static_cast<u32>(page_size), 1));
+        // An instruction that proves to be none may end before the bytes that tell so.
+        const u32 beyond = at > page_size ? at - static_cast<u32>(page_size) : 1;
+        m_cache.note_code_bytes(bytes.second_frame, 0, beyond);
         m_cache.add_straddling(block, bytes.second_frame);
     }
     if (m_code_map != nullptr) {
