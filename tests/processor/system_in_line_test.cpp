@@ -15,7 +15,7 @@ void swapgs(Code& c) { c.db(0x0f), c.db(0x01), c.db(0xf8); }
 void clac(Code& c) { c.db(0x0f), c.db(0x01), c.db(0xca); }
 void stac(Code& c) { c.db(0x0f), c.db(0x01), c.db(0xcb); }
 
-/// R14 and R13, which live behind GS, take part as well as registers that do not.
+/// R14 and R13, which live in the frame, take part as well as registers that do not.
 TEST(SystemInLine, FlagsAreChangedOneByOne) {
     for (const u64 arithmetic : {u64{0}, rflags::arithmetic, rflags::arithmetic & ~u64{1}, u64{1},
                                  u64{0x800}, u64{0x844}}) {

@@ -8,7 +8,7 @@
 namespace gnomon::processor::soft {
 
 inline constexpr u8 none = Instruction::no_register;
-inline constexpr u8 in_memory = 0xfe; ///< a guest register that lives behind GS
+inline constexpr u8 in_memory = 0xfe; ///< a guest register that lives in the frame
 
 /// Host register that holds guest register `g`.
 constexpr u8 host_number(unsigned g) {
